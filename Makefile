@@ -1,0 +1,54 @@
+# `make run` and `make test` need Python >= 3.11 and nothing else; the environment is made in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+SAMPLE := build/sample.pcap
+PCAP ?= $(SAMPLE)
+LOG_DIR ?= build/triage
+MODEL ?=
+
+.PHONY: run test lint format bench docs clean
+
+run: $(VENV)/.runtime $(PCAP)
+	@mkdir -p $(LOG_DIR) && rm -f $(LOG_DIR)/eve.json
+	$(BIN)/flowvane triage -r $(PCAP) -l $(LOG_DIR) $(if $(MODEL),--model $(MODEL))
+	@echo "First alert:" && head -n 1 $(LOG_DIR)/eve.json | $(BIN)/python -m json.tool
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(MAKE) --no-print-directory lint
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.triage $(ARGS)
+
+$(SAMPLE): examples/sample_capture.py examples/traffic.py | $(VENV)/.runtime
+	@mkdir -p $(@D)
+	$(BIN)/python -m examples.sample_capture -o $@
+
+# Stale when pyproject.toml changed: the stamps are older than it then.
+$(VENV)/.runtime: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "flowvane needs Python 3.11 or newer; this is $$($(PYTHON) -V). Try: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing flowvane into $(VENV)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.runtime
+	@echo "installing the development tools into $(VENV)"
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf build dist .venv *.egg-info

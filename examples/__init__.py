@@ -1,0 +1,1 @@
+"""Example traffic: a builder of exact captures, and a sample capture made with it."""

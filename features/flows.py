@@ -1,0 +1,149 @@
+"""The flow record: what a meter hands on about one finished flow.
+
+A *FlowBatch* is a numpy structured array of dtype :data:`FLOW_DTYPE`, one row a finished
+flow. *Source* (``src``) is the side that sent the flow's first packet, *destination*
+(``dst``) the other one, as in RFC 7011's biflow terms (RFC 5103, section 2).
+
+Times are microseconds since the Unix epoch, whatever the clock of the meter; a meter with
+a coarser clock says so (:attr:`sensor.meter.Meter.clock_us`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FlowBatch = NDArray[np.void]
+"""One row a finished flow, dtype :data:`FLOW_DTYPE`, shape ``[B]``."""
+
+NEVER = -1
+"""In a time field: this did not happen."""
+
+
+class Ending(IntEnum):
+    """Why a flow's record was closed."""
+
+    IDLE = 0
+    """No packet for the idle timeout."""
+    ACTIVE = 1
+    """The flow reached the active timeout; what follows is a new record."""
+    FIN = 2
+    """TCP said goodbye (FIN or RST) and the linger time passed."""
+    CAPTURE_END = 3
+    """The capture ended while the flow was still open."""
+    EVICTED = 4
+    """The flow table was full and this flow was the least recently seen."""
+    SHUTDOWN = 5
+    """The sensor was told to stop."""
+
+
+class TcpFlag(IntEnum):
+    """Bits of the TCP flags octet (RFC 9293, section 3.1)."""
+
+    FIN = 0x01
+    SYN = 0x02
+    RST = 0x04
+    PSH = 0x08
+    ACK = 0x10
+    URG = 0x20
+    ECE = 0x40
+    CWR = 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One column of the flow record."""
+
+    name: str
+    dtype: str | tuple[str, int]
+    unit: str
+    meaning: str
+
+
+def _both(name: str, dtype: str, unit: str, meaning: str) -> tuple[Field, Field]:
+    return (
+        Field(f"src_{name}", dtype, unit, f"{meaning}, sent by the source"),
+        Field(f"dst_{name}", dtype, unit, f"{meaning}, sent by the destination"),
+    )
+
+
+FLOW_FIELDS: tuple[Field, ...] = (
+    Field("first_us", "i8", "us", "time of the first packet"),
+    Field("last_us", "i8", "us", "time of the last packet"),
+    *_both("first_us", "i8", "us", "time of the first packet, or NEVER"),
+    *_both("last_us", "i8", "us", "time of the last packet, or NEVER"),
+    Field("syn_us", "i8", "us", "time of the source's first SYN without ACK, or NEVER"),
+    Field("synack_us", "i8", "us", "time of the destination's first SYN-ACK, or NEVER"),
+    Field("ack_us", "i8", "us", "time of the ACK that completed the handshake, or NEVER"),
+    *_both("packets", "u8", "packets", "packets"),
+    *_both("bytes", "u8", "bytes", "bytes of whole frames, as on the wire"),
+    *_both("payload_bytes", "u8", "bytes", "transport payload bytes"),
+    *_both("piat_mean_us", "f8", "us", "mean time between packets"),
+    *_both("piat_stddev_us", "f8", "us", "sample standard deviation of the time between packets"),
+    *_both("tcp_base", "u4", "1", "TCP sequence number of the first packet"),
+    *_both("retransmitted", "u4", "packets", "TCP segments that repeat sequence space"),
+    *_both("urgent", "u4", "packets", "TCP packets with URG"),
+    *_both("window", "u2", "bytes", "TCP window field of the first packet, not scaled"),
+    *_both("ttl", "u1", "hops", "IP TTL or hop limit of the first packet"),
+    *_both("tcp_flags", "u1", "bits", "union of all TCP flags"),
+    Field("src_ip", ("u1", 16), "address", "source address; IPv4 as ::ffff:a.b.c.d"),
+    Field("dst_ip", ("u1", 16), "address", "destination address; IPv4 as ::ffff:a.b.c.d"),
+    Field("src_port", "u2", "port", "source port, 0 where the protocol has none"),
+    Field("dst_port", "u2", "port", "destination port, 0 where the protocol has none"),
+    Field("vlan_id", "u2", "1", "innermost IEEE 802.1Q VLAN id, 0 without a tag"),
+    Field("protocol", "u1", "1", "IP protocol number"),
+    Field("ip_version", "u1", "1", "4 or 6"),
+    Field("tunnel_id", "u1", "1", "tunnel kind as nDPI numbers them, 0 for none"),
+    Field("icmp_type", "u1", "1", "ICMP type of the first packet, 0 for other protocols"),
+    Field("icmp_code", "u1", "1", "ICMP code of the first packet, 0 for other protocols"),
+    Field("ending", "u1", "enum", "why the record was closed, an Ending"),
+    Field("origin", "u4", "1", "index of the capture that the flow was seen in"),
+    Field("http_requests", "u4", "requests", "HTTP/1 request lines from the source"),
+    Field("http_body_bytes", "u8", "bytes", "HTTP/1 response body bytes from the destination"),
+    Field("ftp_commands", "u4", "commands", "FTP commands from the source"),
+    Field("ftp_logins", "u4", "logins", "FTP logins accepted (reply 230)"),
+    Field("application", "S40", "name", "application as nDPI names it, e.g. TLS.Google"),
+    Field("server_name", "S80", "name", "requested server name (HTTP Host, TLS SNI, DNS query)"),
+)
+
+FLOW_DTYPE = np.dtype([(field.name, field.dtype) for field in FLOW_FIELDS])  # type: ignore[misc]
+
+_V4_PREFIX = bytes(10) + b"\xff\xff"
+
+
+def empty_flows(count: int = 0) -> FlowBatch:
+    """A FlowBatch of `count` rows that are all zero, with every optional time NEVER."""
+    flows = np.zeros(count, FLOW_DTYPE)
+    for name in ("src_first_us", "src_last_us", "dst_first_us", "dst_last_us"):
+        flows[name] = NEVER
+    for name in ("syn_us", "synack_us", "ack_us"):
+        flows[name] = NEVER
+    return flows
+
+
+def pack_address(text: str) -> bytes:
+    """The 16 bytes of an IPv4 or IPv6 address; IPv4 becomes ``::ffff:a.b.c.d``.
+
+    Raises:
+        ValueError: `text` is not an address.
+    """
+    address = ipaddress.ip_address(text)
+    return _V4_PREFIX + address.packed if address.version == 4 else address.packed
+
+
+def unpack_address(packed: Any, ip_version: int) -> str:
+    """The text of 16 address bytes; IPv6 is spelled out in full, as Suricata does."""
+    raw = bytes(packed)
+    if ip_version == 4:
+        return str(ipaddress.IPv4Address(raw[12:]))
+    return ipaddress.IPv6Address(raw).exploded
+
+
+def address_keys(packed: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Two 64-bit words an address, shape ``[B, 2]``, for comparing addresses at speed."""
+    return np.ascontiguousarray(packed).view(np.uint64)

@@ -1,0 +1,233 @@
+"""Model bundles: a directory that holds all of a trained model, and nothing executable.
+
+- ``manifest.json``: format version, schema and its digest, encoder, network, clock, provenance;
+- ``tensors.safetensors``: weights, head edges and centers, calibration scores;
+- ``SHA256SUMS``: of the two, in the format of sha256sum(1), checked at every load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+from dataclasses import asdict
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import nnx
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from features.encoder import Encoder
+from features.registry import SCHEMAS
+from features.schema import Schema
+from models.calibration import Calibration
+from models.detector import Detector
+from models.heads import Heads
+from models.vae import Vae, VaeConfig
+
+FORMAT = 1
+MANIFEST, TENSORS, SUMS = "manifest.json", "tensors.safetensors", "SHA256SUMS"
+_WEIGHTS = "weights."
+
+
+class BundleError(Exception):
+    """A bundle cannot be used; the message names it and says what disagrees."""
+
+
+def _weights(state: Any) -> dict[str, NDArray[Any]]:
+    return {
+        ".".join(map(str, path)): np.asarray(leaf[...] if hasattr(leaf, "shape") else leaf)
+        for path, leaf in nnx.to_flat_state(state)
+    }
+
+
+def save(detector: Detector, directory: Path) -> None:
+    """Write a bundle; one that is there already is replaced in one step.
+
+    Raises:
+        BundleError: `directory` is there and is no bundle, or cannot be written.
+    """
+    if directory.exists() and not (directory / MANIFEST).is_file():
+        raise BundleError(f"{directory}: exists and is not a model bundle; name another directory")
+    tensors = {_WEIGHTS + name: leaf for name, leaf in _weights(detector.state).items()}
+    for at, cuts in enumerate(detector.heads.cuts):
+        tensors[f"heads.cuts.{at}"] = cuts
+    tensors["heads.centers"] = detector.heads.centers
+    tensors["calibration.scores"] = detector.calibration.scores
+    manifest = {
+        "format": FORMAT,
+        "name": detector.name,
+        "schema": {"name": detector.schema.name, "digest": detector.schema.digest},
+        "clock_us": detector.clock_us,
+        "encoder": detector.encoder.to_json(),
+        "network": {"kind": "dense-vae", **asdict(detector.config)},
+        "usual_kl": detector.usual_kl,
+        "provenance": detector.provenance,
+    }
+    contents = {
+        MANIFEST: (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode(),
+        TENSORS: save_tensors({k: np.ascontiguousarray(v) for k, v in tensors.items()}),
+    }
+    contents[SUMS] = "".join(
+        f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in contents.items()
+    ).encode()
+    try:
+        _replace(directory, contents)
+    except OSError as error:
+        raise BundleError(f"{directory}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _replace(directory: Path, contents: dict[str, bytes]) -> None:
+    """Write a directory beside its place and move it there, so that it is never half there."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        for name, data in contents.items():
+            (fresh / name).write_bytes(data)
+        fresh.chmod(0o755)
+        if directory.exists():
+            old = fresh.with_name(fresh.name + ".old")
+            os.rename(directory, old)
+            os.rename(fresh, directory)
+            shutil.rmtree(old)
+        else:
+            os.rename(fresh, directory)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the models that come with the program."""
+    places = files("models").joinpath("pretrained").iterdir()
+    return tuple(sorted(place.name for place in places if place.joinpath(MANIFEST).is_file()))
+
+
+def load(name_or_directory: str | Path, schema: str | None = None) -> Detector:
+    """Load a model that ships, by name, or a bundle, by directory.
+
+    Args:
+        name_or_directory: one of :func:`shipped`, or a path.
+        schema: name of the schema that the caller has rows of, if only that one will do.
+
+    Raises:
+        BundleError: there is no such model, or it is damaged or made for something else.
+    """
+    directory = Path(name_or_directory)
+    names = shipped()
+    if str(name_or_directory) in names:
+        with as_file(files("models").joinpath("pretrained", str(name_or_directory))) as place:
+            return _load(place, schema)
+    if not directory.is_dir():
+        raise BundleError(
+            f"{name_or_directory}: no such model; the models that ship are "
+            f"{', '.join(names) or 'none'}, or give a bundle directory"
+        )
+    return _load(directory, schema)
+
+
+def _read_checked(directory: Path) -> dict[str, bytes]:
+    try:
+        sums = dict(
+            reversed(line.split("  ", 1))
+            for line in (directory / SUMS).read_text("utf-8").splitlines()
+        )
+        contents = {name: (directory / name).read_bytes() for name in (MANIFEST, TENSORS)}
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name
+        raise BundleError(f"{directory}: not a model bundle: {missing} is missing") from error
+    except OSError as error:
+        raise BundleError(f"{directory}: {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        raise BundleError(f"{directory}: {SUMS} is damaged") from error
+    for name, data in contents.items():
+        if sums.get(name) != hashlib.sha256(data).hexdigest():
+            raise BundleError(
+                f"{directory}: {name} is not what {SUMS} says: the bundle is damaged or was "
+                "changed; get it again or train it again"
+            )
+    return contents
+
+
+def _load(directory: Path, wanted: str | None) -> Detector:
+    contents = _read_checked(directory)
+    try:
+        manifest = json.loads(contents[MANIFEST])
+        schema = _schema(directory, manifest, wanted)
+        tensors = load_tensors(contents[TENSORS])
+        return _assemble(directory, manifest, schema, tensors)
+    except (KeyError, TypeError, ValueError, SafetensorError, struct.error) as error:
+        raise BundleError(f"{directory}: the bundle does not fit together: {error}") from error
+
+
+def _schema(directory: Path, manifest: dict[str, Any], wanted: str | None) -> Schema:
+    if manifest["format"] != FORMAT:
+        raise BundleError(
+            f"{directory}: bundle format {manifest['format']}, but this flowvane reads format "
+            f"{FORMAT}: train the model again"
+        )
+    name, digest = manifest["schema"]["name"], manifest["schema"]["digest"]
+    if wanted is not None and name != wanted:
+        raise BundleError(f"{directory}: made for schema {name}, not {wanted}")
+    if name not in SCHEMAS:
+        raise BundleError(
+            f"{directory}: made for schema {name}, which this flowvane does not have "
+            f"(it has {', '.join(SCHEMAS)})"
+        )
+    if SCHEMAS[name].digest != digest:
+        raise BundleError(
+            f"{directory}: made for another version of schema {name}: the meaning of its "
+            "features has changed since; train the model again"
+        )
+    return SCHEMAS[name]
+
+
+def _assemble(
+    directory: Path, manifest: dict[str, Any], schema: Schema, tensors: dict[str, NDArray[Any]]
+) -> Detector:
+    encoder = Encoder.from_json(schema, manifest["encoder"])
+    cuts = [tensors[f"heads.cuts.{at}"] for at in range(len(encoder.numeric))]
+    heads = Heads(encoder, cuts, tensors["heads.centers"])
+    network = dict(manifest["network"])
+    if (kind := network.pop("kind")) != "dense-vae":
+        raise BundleError(f"{directory}: unknown network kind {kind}")
+    network["hidden"] = tuple(network["hidden"])
+    config = VaeConfig(**network)
+    model = build(config, encoder, heads)
+    graph, state = nnx.split(model)
+    flat = []
+    for path, leaf in nnx.to_flat_state(state):
+        name = ".".join(map(str, path))
+        if _WEIGHTS + name not in tensors:
+            raise BundleError(f"{directory}: {TENSORS} lacks {_WEIGHTS}{name}")
+        value = tensors[_WEIGHTS + name]
+        if value.shape != leaf.shape or value.dtype != leaf.dtype:
+            raise BundleError(
+                f"{directory}: {_WEIGHTS}{name} is {value.dtype}{list(value.shape)}, the network "
+                f"wants {leaf.dtype}{list(leaf.shape)}"
+            )
+        flat.append((path, leaf.replace(value)))
+    return Detector(
+        name=manifest["name"],
+        encoder=encoder,
+        heads=heads,
+        config=config,
+        model=nnx.merge(graph, nnx.from_flat_state(flat)),
+        usual_kl=float(manifest["usual_kl"]),
+        calibration=Calibration(tensors["calibration.scores"]),
+        clock_us=int(manifest["clock_us"]),
+        provenance=manifest["provenance"],
+    )
+
+
+def build(config: VaeConfig, encoder: Encoder, heads: Heads, seed: int = 0) -> Vae:
+    """An untrained network of the right shape for `encoder` and `heads`."""
+    sizes = tuple(column.size for column in encoder.categories)
+    return Vae(config, len(encoder.numeric), sizes, heads.width, rngs=nnx.Rngs(seed))

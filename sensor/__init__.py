@@ -1,0 +1,1 @@
+"""The sensor: captures in, EVE events out, and the command line."""

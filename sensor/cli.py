@@ -1,0 +1,239 @@
+"""The command line: ``flowvane triage | features | train | evaluate | models``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from features.registry import SCHEMAS
+from sensor.errors import ExitCode, FlowvaneError, UsageError
+from sensor.report import Console
+
+DEFAULT_MODEL = "nsl-kdd"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line, as one declaration."""
+    parser = argparse.ArgumentParser(
+        prog="flowvane",
+        description="Learns what normal network flows look like and writes those that do not fit "
+        "to an EVE-JSON log.",
+        epilog="Exit codes: 0 done, 2 usage, 3 an input was not read in full, 4 model, 5 output, "
+        "6 data set, 130 interrupted (docs/exit-codes.md).",
+    )
+    parser.add_argument("--version", action="version", version=f"flowvane {version('flowvane')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _triage_parser(commands)
+    _features_parser(commands)
+    _models_parser(commands)
+    _train_parser(commands)
+    _evaluate_parser(commands)
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # type: ignore[type-arg]  # argparse names it no other way
+
+
+def _captures_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-r", "--read", dest="captures", type=Path, nargs="+", action="extend", required=True,
+        metavar="FILE", help="pcap or pcapng captures, also .gz or .xz; several are one triage",
+    )  # fmt: skip
+
+
+def _triage_parser(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "triage", help="score the flows of capture files and write alerts",
+        description="Scores every flow of the captures and appends an EVE alert to DIR/eve.json "
+        "for each one that does not fit.",
+    )  # fmt: skip
+    _captures_argument(parser)
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME|DIR",
+        help="a model that ships (see `flowvane models`) or a bundle directory (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fpr", type=float, default=0.01, metavar="P",
+        help="share of benign flows that may be alerted (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-l", "--log-dir", type=Path, default=Path(), metavar="DIR",
+        help="where eve.json is appended (current folder)",
+    )  # fmt: skip
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no table")
+    parser.set_defaults(run=run_triage)
+
+
+def _features_parser(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "features", help="write the features of each flow",
+        description="Writes one row a flow: 5-tuple, times, community_id and a schema's features.",
+    )  # fmt: skip
+    _captures_argument(parser)
+    parser.add_argument(
+        "--schema", choices=sorted(SCHEMAS), default="unsw-nb15", help="feature set (%(default)s)"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT.csv|OUT.parquet",
+        help="file to write; replaced if it is there",
+    )  # fmt: skip
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run_features)
+
+
+def _models_parser(commands: _Commands) -> None:
+    parser = commands.add_parser("models", help="list the models that ship")
+    parser.set_defaults(run=run_models)
+
+
+def _train_parser(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "train", help="train a model on a data set",
+        description="Trains on the benign rows of a data set and writes a model bundle.",
+    )  # fmt: skip
+    _data_arguments(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE",
+                        help="directory to write; must not exist yet, or be a bundle")  # fmt: skip
+    parser.add_argument("--part", metavar="PART", help="part of the data set (its first)")
+    parser.add_argument("--seed", type=int, default=0, help="of all randomness (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=None, help="at most this many")
+    parser.set_defaults(run=run_train)
+
+
+def _evaluate_parser(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "evaluate", help="train and test on a data set, over seeds",
+        description="Trains on benign rows, tests once on the labelled test rows, and reports "
+        "mean and standard deviation over seeds.",
+    )  # fmt: skip
+    _data_arguments(parser)
+    parser.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON")
+    parser.set_defaults(run=run_evaluate)
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True, metavar="NAME", help="unsw-nb15 or nsl-kdd")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR",
+                        help="directory with the official files, or one above it")  # fmt: skip
+    parser.add_argument(
+        "--features", choices=("live", "all"), default="live",
+        help="live: what a sensor can measure and describes traffic; all: every column "
+        "(%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+
+
+def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane triage`."""
+    from models.bundle import BundleError, load
+    from sensor.errors import ModelError
+    from sensor.outputs.regular import RegularFile
+    from sensor.triage import triage
+    from sensor.verdict import Verdict
+
+    try:
+        detector = load(args.model)
+    except BundleError as error:
+        raise ModelError(str(error)) from error
+    verdict = Verdict(detector, args.fpr)
+    output = RegularFile(args.log_dir / "eve.json")
+    try:
+        summary = triage(args.captures, detector, verdict, output, console)
+    finally:
+        output.close()
+    if summary.alerts and not args.quiet:
+        console.show(summary.groups.table())
+    lost = summary.meter.lost
+    console.say(
+        f"{summary.alerts} alerts in {summary.meter.flows} flows, {summary.packets} packets "
+        f"({summary.meter.not_metered} not metered, {lost} lost), {summary.captures} captures; "
+        f"model {detector.name}, {summary.seconds:.1f} s; alerts in {output.path}"
+    )
+    return summary.exit_code
+
+
+def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane features`."""
+    from sensor.captures import CaptureSpool, chain
+    from sensor.featurefile import feature_columns, open_writer
+    from sensor.meter.stock import StockMeter
+    from sensor.pipeline import measure
+    from sensor.triage import open_captures
+
+    schema = SCHEMAS[args.schema]
+    writer = open_writer(args.output, schema)
+    try:
+        with CaptureSpool() as spool:
+            captures, problems = open_captures(args.captures, spool, console)
+            chains = chain(captures, schema.meter.idle_timeout_s * 1_000_000)
+            meter = StockMeter(chains, schema.meter)
+            total = sum(each.packets for each in chains)
+            with console.progress("measuring", total) as advance:
+                for measured in measure(meter, schema, meter.clock_us):
+                    seen_in = [
+                        str(chains[int(flow["origin"])].file_at(int(flow["last_us"])))
+                        for flow in measured.flows
+                    ]
+                    writer.write(feature_columns(measured, schema, seen_in))
+                    flows = measured.flows
+                    advance(float((flows["src_packets"] + flows["dst_packets"]).sum()))
+            for line in meter.counters.problems:
+                console.error(line)
+    finally:
+        writer.close()
+    console.say(f"{meter.counters.flows} flows of {len(captures)} captures in {args.output}")
+    return ExitCode.INPUT if problems or meter.counters.problems else ExitCode.OK
+
+
+def run_models(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane models`."""
+    from models.bundle import load, shipped
+
+    for name in shipped():
+        detector = load(name)
+        console.say(
+            f"{name}: schema {detector.schema.name}, {len(detector.features)} features, "
+            f"calibrated on {detector.calibration.count} benign flows"
+        )
+    return ExitCode.OK
+
+
+def run_train(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane train`."""
+    from training.commands import train
+
+    return train(args, console)
+
+
+def run_evaluate(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane evaluate`."""
+    from training.commands import evaluate
+
+    return evaluate(args, console)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the value is the process's exit code."""
+    args = build_parser().parse_args(argv)
+    console = Console(quiet=getattr(args, "quiet", False))
+    run: Callable[[argparse.Namespace, Console], ExitCode] = args.run
+    try:
+        return int(run(args, console))
+    except FlowvaneError as error:
+        console.error(str(error))
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing is left to tell it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.OUTPUT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

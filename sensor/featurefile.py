@@ -1,0 +1,127 @@
+"""`flowvane features`: the features themselves, one row a flow, as CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from features.flows import Ending, unpack_address
+from features.schema import Kind, Schema
+from sensor.errors import OutputError, UsageError
+from sensor.eve import PROTOCOL_NAMES, timestamp
+from sensor.identity import community_id, flow_id
+from sensor.pipeline import Measured
+
+KEY_COLUMNS = (
+    "flow_id", "community_id", "pcap_filename", "start", "end", "ending", "src_ip", "src_port",
+    "dst_ip", "dst_port", "protocol",
+)  # fmt: skip
+"""What names the flow, before the schema's own columns (which may repeat some of it)."""
+
+
+class FeatureWriter(Protocol):
+    """Writes feature rows to a file."""
+
+    def write(self, columns: dict[str, list[Any]]) -> None:
+        """Append rows, given as named columns of equal length."""
+
+    def close(self) -> None:
+        """Finish the file."""
+
+
+class CsvWriter:
+    """RFC 4180 text with a header; a feature that could not be measured is empty."""
+
+    def __init__(self, path: Path, names: tuple[str, ...]) -> None:
+        self._file = path.open("w", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(names)
+
+    def write(self, columns: dict[str, list[Any]]) -> None:
+        """Append rows."""
+        self._writer.writerows(zip(*columns.values(), strict=True))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+
+class ParquetWriter:
+    """Apache Parquet, one row group a batch; a feature that could not be measured is null."""
+
+    def __init__(self, path: Path, names: tuple[str, ...], schema: Schema) -> None:
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise UsageError(
+                f"{path}: writing Parquet needs pyarrow: pip install 'flowvane[parquet]'"
+            ) from error
+        kinds = {f.name: f.kind for f in schema.features}
+        special = {"flow_id": pa.int64(), "src_port": pa.int32(), "dst_port": pa.int32()}
+        fields = []
+        for name in names:
+            kind = kinds.get(name)
+            text = kind is Kind.CATEGORICAL or (kind is None and name not in special)
+            fields.append((name, pa.string() if text else special.get(name, pa.float64())))
+        self._pa, self._schema = pa, pa.schema(fields)
+        self._writer = pq.ParquetWriter(path, self._schema)
+
+    def write(self, columns: dict[str, list[Any]]) -> None:
+        """Append rows."""
+        self._writer.write_table(self._pa.Table.from_pydict(columns, self._schema))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
+
+
+def open_writer(path: Path, schema: Schema) -> FeatureWriter:
+    """The writer for the suffix of `path`.
+
+    Raises:
+        UsageError: the suffix is neither .csv nor .parquet, or pyarrow is missing.
+        OutputError: the file cannot be opened.
+    """
+    names = (*KEY_COLUMNS, *(f"{name}" for name in schema.names))
+    makers: dict[str, Any] = {
+        ".csv": lambda: CsvWriter(path, names),
+        ".parquet": lambda: ParquetWriter(path, names, schema),
+    }
+    if path.suffix not in makers:
+        raise UsageError(f"{path}: name a file that ends in .csv or .parquet")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer: FeatureWriter = makers[path.suffix]()
+    except OSError as error:
+        raise OutputError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    return writer
+
+
+def feature_columns(measured: Measured, schema: Schema, seen_in: list[str]) -> dict[str, list[Any]]:
+    """Named columns of the flows' keys and features, in file order."""
+    flows = measured.flows
+    versions = flows["ip_version"]
+    columns: dict[str, list[Any]] = {
+        "flow_id": [flow_id(flow) for flow in flows],
+        "community_id": [community_id(flow) for flow in flows],
+        "pcap_filename": seen_in,
+        "start": [timestamp(time) for time in flows["first_us"]],
+        "end": [timestamp(time) for time in flows["last_us"]],
+        "ending": [Ending(code).name.lower() for code in flows["ending"]],
+        "src_ip": [unpack_address(a, v) for a, v in zip(flows["src_ip"], versions, strict=True)],
+        "src_port": flows["src_port"].tolist(),
+        "dst_ip": [unpack_address(a, v) for a, v in zip(flows["dst_ip"], versions, strict=True)],
+        "dst_port": flows["dst_port"].tolist(),
+        "protocol": [PROTOCOL_NAMES.get(int(p), f"{p:03d}") for p in flows["protocol"]],
+    }
+    for at, feature in enumerate(schema.features):
+        values = measured.rows[:, at]
+        if feature.kind is Kind.CATEGORICAL:
+            columns[feature.name] = [feature.show(value) for value in values]
+        else:
+            columns[feature.name] = [None if np.isnan(value) else value for value in values.tolist()]
+    return columns

@@ -1,0 +1,1 @@
+"""Meters: packets in, FlowBatches out."""

@@ -1,0 +1,113 @@
+"""The stock meter: NFStreamer with an NFPlugin, in a process of its own.
+
+The worker writes frames to a pipe: one kind byte, a 32-bit little-endian length, the body.
+``F``: rows of FLOW_DTYPE; ``D``: a chain is done; ``E``: metering failed, JSON with a reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+import numpy as np
+
+from features.flows import FLOW_DTYPE, Ending, FlowBatch
+from features.schema import MeterSettings
+from sensor.captures import Chain
+from sensor.meter.base import MeterCounters
+from sensor.meter.stock_worker import CHAIN_DONE, FAILED, FLOWS, FRAME
+
+CLOCK_US = 1000
+"""NFStream's public times are whole milliseconds."""
+
+
+class StockMeter:
+    """Meters chains of capture files, one after the other; each chain is an origin.
+
+    A chain on which NFStream fails is reported in the counters, its packets counted as lost
+    as far as their flows had not come out, and the next chain is metered.
+    """
+
+    clock_us = CLOCK_US
+
+    def __init__(self, chains: Sequence[Chain], settings: MeterSettings) -> None:
+        self.counters = MeterCounters()
+        self._chains = chains
+        self._settings = settings
+
+    def flows(self) -> Iterator[FlowBatch]:
+        """Batches of flows; the origin of a flow is the index of its chain."""
+        start = 0
+        while start < len(self._chains):
+            start += yield from self._run(start)
+
+    def _run(self, start: int) -> Iterator[FlowBatch]:
+        """Meter the chains from `start` on; return how many are dealt with."""
+        job = {
+            "idle_timeout_s": self._settings.idle_timeout_s,
+            "active_timeout_s": self._settings.active_timeout_s,
+            "origins": list(range(start, len(self._chains))),
+            "chains": [[str(p.path.resolve()) for p in c.parts] for c in self._chains[start:]],
+        }
+        with tempfile.TemporaryFile() as errors:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "sensor.meter.stock_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                # A group of its own: Ctrl-C is for this process, and the end of the worker
+                # takes the meter that it forked with it.
+                start_new_session=True,
+            )
+            assert worker.stdin and worker.stdout
+            try:
+                worker.stdin.write(json.dumps(job).encode())
+                worker.stdin.close()
+                return (yield from self._read(worker.stdout, errors, start))
+            finally:
+                os.killpg(worker.pid, signal.SIGKILL)
+                worker.wait()
+                worker.stdout.close()
+
+    def _read(self, pipe: IO[bytes], errors: IO[bytes], start: int) -> Iterator[FlowBatch]:
+        current, metered = start, 0
+        while current < len(self._chains):
+            chain = self._chains[current]
+            head = pipe.read(FRAME.size)
+            kind, length = FRAME.unpack(head) if len(head) == FRAME.size else (FAILED, 0)
+            body = pipe.read(length)
+            if kind == FLOWS:
+                batch = np.frombuffer(body, FLOW_DTYPE).copy()
+                open_still = batch["last_us"] + self._settings.idle_timeout_s * 1_000_000
+                ended = (batch["ending"] == Ending.IDLE) & (open_still > chain.last_us)
+                batch["ending"][ended] = Ending.CAPTURE_END
+                packets = int(batch["src_packets"].sum() + batch["dst_packets"].sum())
+                metered += packets
+                self.counters.metered += packets
+                self.counters.flows += len(batch)
+                yield batch
+                continue
+            self.counters.read += chain.packets
+            if kind == CHAIN_DONE:
+                self.counters.not_metered += max(chain.packets - metered, 0)
+            else:
+                reason = json.loads(body)["reason"] if body else self._last_words(errors)
+                self.counters.lost += max(chain.packets - metered, 0)
+                names = ", ".join(dict.fromkeys(str(path) for path in chain.captures))
+                self.counters.problems.append(f"{names}: metering failed: {reason}")
+                return current + 1 - start
+            current, metered = current + 1, 0
+        return current - start
+
+    @staticmethod
+    def _last_words(errors: IO[bytes]) -> str:
+        errors.seek(0)
+        lines = errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "the metering process ended without a word"

@@ -1,0 +1,193 @@
+"""What NFStream's flow record lacks, gathered packet by packet in an NFPlugin.
+
+Runs in NFStream's own meter process; :class:`Extra` travels with the flow. Header layouts:
+RFC 791, RFC 8200, RFC 9293, RFC 792/4443.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nfstream import NFPlugin
+
+from features.flows import NEVER
+
+_TCP, _UDP, _ICMP, _ICMP6 = 6, 17, 1, 58
+_HALF = 1 << 31
+_SEQUENCE = (1 << 32) - 1
+_FTP_PORT = 21
+
+HTTP_METHODS = (
+    b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ",
+    b"PATCH ", b"PROPFIND ",
+)  # fmt: skip
+"""Request methods: RFC 9110, section 9.3; RFC 5789; the most common of RFC 4918."""
+
+FTP_COMMANDS = frozenset(
+    (
+        "ABOR ACCT ALLO APPE CDUP CWD DELE EPRT EPSV FEAT HELP LIST MDTM MKD MODE NLST NOOP OPTS "
+        "PASS PASV PORT PWD QUIT REIN REST RETR RMD RNFR RNTO SITE SIZE SMNT STAT STOR STOU STRU "
+        "SYST TYPE USER XCUP XMKD XPWD XRMD AUTH PBSZ PROT"
+    ).encode().split()
+)  # fmt: skip
+"""FTP commands: RFC 959, 2228, 2389, 2428, 3659, and the X forms of RFC 1123, 4.1.3.1."""
+
+
+class Side:
+    """State of one direction of a flow; sequence numbers are None before the first segment."""
+
+    __slots__ = ("base", "flags", "next_seq", "retransmitted", "ttl", "urgent", "window")
+
+    def __init__(self) -> None:
+        self.ttl: int | None = None
+        self.base = 0
+        self.window = 0
+        self.flags = 0
+        self.urgent = 0
+        self.retransmitted = 0
+        self.next_seq: int | None = None
+
+
+class Extra:
+    """What is kept of a flow beside NFStream's record; times in milliseconds, NFStream's unit."""
+
+    __slots__ = (
+        "ack_ms", "body_left", "dst", "dst_payload", "ftp_commands", "ftp_logins", "http_body",
+        "http_requests", "icmp_code", "icmp_type", "src", "src_payload", "syn_ms", "synack_ms",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.src = Side()
+        self.dst = Side()
+        self.src_payload = 0
+        self.dst_payload = 0
+        self.syn_ms = NEVER
+        self.synack_ms = NEVER
+        self.ack_ms = NEVER
+        self.icmp_type = 0
+        self.icmp_code = 0
+        self.http_requests = 0
+        self.http_body = 0
+        self.body_left = 0
+        self.ftp_commands = 0
+        self.ftp_logins = 0
+
+
+class ExtraPlugin(NFPlugin):  # type: ignore[misc]
+    """Keeps an :class:`Extra` in each flow's ``udps``."""
+
+    def on_init(self, packet: Any, flow: Any) -> None:
+        """First packet of a flow."""
+        extra = Extra()
+        flow.udps = extra
+        ip = packet.ip_packet
+        at = packet.ip_size - packet.transport_size
+        if packet.protocol in (_ICMP, _ICMP6) and packet.transport_size >= 2 <= len(ip) - at:
+            extra.icmp_type, extra.icmp_code = ip[at], ip[at + 1]
+        self._packet(packet, flow, extra)
+
+    def on_update(self, packet: Any, flow: Any) -> None:
+        """Every later packet of a flow."""
+        self._packet(packet, flow, flow.udps)
+
+    def _packet(self, packet: Any, flow: Any, extra: Extra) -> None:
+        ip = packet.ip_packet
+        side = extra.dst if packet.direction else extra.src
+        if side.ttl is None:
+            side.ttl = ip[8] if packet.ip_version == 4 else ip[7]
+        if packet.direction:
+            extra.dst_payload += packet.payload_size
+        else:
+            extra.src_payload += packet.payload_size
+        if packet.protocol != _TCP or packet.transport_size < 20:
+            return
+        at = packet.ip_size - packet.transport_size
+        if len(ip) < at + 20:
+            return
+        _segment(packet, ip, at, side)
+        _handshake(packet, extra)
+        if packet.payload_size:
+            _payload(packet, flow, extra, ip[packet.ip_size - packet.payload_size :])
+
+
+def _segment(packet: Any, ip: bytes, at: int, side: Side) -> None:
+    """Flags, base sequence number, window, and whether the segment repeats sequence space."""
+    seq = int.from_bytes(ip[at + 4 : at + 8], "big")
+    flags = ip[at + 13]
+    side.urgent += packet.urg
+    length = packet.payload_size + packet.syn + packet.fin
+    if side.next_seq is None:
+        side.base = seq
+        side.window = int.from_bytes(ip[at + 14 : at + 16], "big")
+        side.next_seq = (seq + length) & _SEQUENCE
+    elif length:
+        ahead = (seq - side.next_seq) & _SEQUENCE
+        if ahead >= _HALF:
+            side.retransmitted += 1
+        end = (seq + length) & _SEQUENCE
+        if ((end - side.next_seq) & _SEQUENCE) < _HALF:
+            side.next_seq = end
+    side.flags |= flags
+
+
+def _handshake(packet: Any, extra: Extra) -> None:
+    """Times of SYN, SYN-ACK and the ACK that follows, the first of each."""
+    if packet.syn and not packet.ack and not packet.direction:
+        if extra.syn_ms == NEVER:
+            extra.syn_ms = packet.time
+    elif packet.syn and packet.ack and packet.direction:
+        if extra.synack_ms == NEVER and extra.syn_ms != NEVER:
+            extra.synack_ms = packet.time
+    elif (
+        packet.ack
+        and not packet.direction
+        and not packet.rst
+        and extra.ack_ms == NEVER
+        and extra.synack_ms != NEVER
+    ):
+        extra.ack_ms = packet.time
+
+
+def _payload(packet: Any, flow: Any, extra: Extra, payload: bytes) -> None:
+    """HTTP requests and response bodies, FTP commands and logins, as far as plain text shows."""
+    if packet.direction:
+        if payload.startswith(b"HTTP/1."):
+            extra.body_left, seen = _response_body(payload, packet.payload_size)
+            extra.http_body += seen
+        elif extra.body_left:
+            seen = min(packet.payload_size, extra.body_left)
+            extra.http_body += seen
+            extra.body_left -= seen
+        elif flow.dst_port == _FTP_PORT and payload.startswith(b"230"):
+            extra.ftp_logins += 1
+    elif payload.startswith(HTTP_METHODS):
+        extra.http_requests += 1
+    elif flow.dst_port == _FTP_PORT:
+        for line in payload.split(b"\n")[:64]:
+            if line.split(b" ", 1)[0].strip().upper() in FTP_COMMANDS:
+                extra.ftp_commands += 1
+
+
+_UNTIL_CLOSE = 1 << 62
+"""Body bytes to expect of a response that does not say its length (RFC 9112, section 6.3)."""
+
+
+def _response_body(payload: bytes, size: int) -> tuple[int, int]:
+    """Of a packet that begins an HTTP/1 response: body bytes yet to come, and those in it.
+
+    `payload` may be cut by the snapshot length; `size` is its length on the wire.
+    """
+    head, separator, _ = payload.partition(b"\r\n\r\n")
+    if not separator:
+        return 0, 0
+    here = size - len(head) - len(separator)
+    status = head[9:12]
+    if status[:1] == b"1" or status in (b"204", b"304"):
+        return 0, 0
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length" and value.strip().isdigit():
+            expected = int(value.strip()[:18])
+            here = min(here, expected)
+            return expected - here, here
+    return _UNTIL_CLOSE, here

@@ -1,0 +1,94 @@
+"""The way of a flow: meter, order, features, score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.flows import FlowBatch, empty_flows
+from features.schema import FloatArray, Schema
+from features.stream import FeatureStream
+from models.detector import Detector, Scores
+from sensor.errors import ModelError
+from sensor.meter.base import Meter
+from sensor.reorder import ReorderBuffer
+
+SCORED_FLOWS = 1024
+"""Flows scored at once: the one compiled batch size, the last batch padded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Flows ``[B]`` with their feature rows ``[B, F]``."""
+
+    flows: FlowBatch
+    rows: FloatArray
+
+
+def measure(meter: Meter, schema: Schema, clock_us: int) -> Iterator[Measured]:
+    """All flows of a meter with their features, in order of last time, origin by origin.
+
+    Windows of features and the order of flows begin anew with each origin: captures that do
+    not continue each other know nothing of each other.
+
+    Raises:
+        ModelError: the meter's clock is coarser than the one wanted.
+    """
+    if meter.clock_us > clock_us:
+        raise ModelError(
+            f"the model was trained on times of {clock_us} us, but this meter's clock has "
+            f"{meter.clock_us} us"
+        )
+    origin = -1
+    order, stream = ReorderBuffer(schema.meter.idle_timeout_s), FeatureStream(schema, clock_us)
+    for batch in meter.flows():
+        for flows in _by_origin(batch):
+            if int(flows["origin"][0]) != origin:
+                yield from _drain(order, stream)
+                origin = int(flows["origin"][0])
+                order = ReorderBuffer(schema.meter.idle_timeout_s)
+                stream = FeatureStream(schema, clock_us)
+            yield from _some(*stream.push(order.push(flows)))
+    yield from _drain(order, stream)
+
+
+def _by_origin(batch: FlowBatch) -> list[FlowBatch]:
+    if not len(batch):
+        return []
+    edges = np.flatnonzero(np.diff(batch["origin"].astype(np.int64))) + 1
+    return np.split(batch, edges)
+
+
+def _some(flows: FlowBatch, rows: FloatArray) -> Iterator[Measured]:
+    if len(flows):
+        yield Measured(flows, rows)
+
+
+def _drain(order: ReorderBuffer, stream: FeatureStream) -> Iterator[Measured]:
+    yield from _some(*stream.push(order.flush()))
+    yield from _some(*stream.flush())
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Flows with features and scores."""
+
+    flows: FlowBatch
+    rows: FloatArray
+    scores: Scores
+
+
+def score(measured: Iterator[Measured], detector: Detector) -> Iterator[Scored]:
+    """Score flows in batches of :data:`SCORED_FLOWS`, whatever sizes they come in."""
+    width = len(detector.schema.features)
+    flows, rows = empty_flows(), np.empty((0, width))
+    for item in measured:
+        flows, rows = np.concatenate([flows, item.flows]), np.concatenate([rows, item.rows])
+        while len(flows) >= SCORED_FLOWS:
+            head, head_rows = flows[:SCORED_FLOWS], rows[:SCORED_FLOWS]
+            flows, rows = flows[SCORED_FLOWS:], rows[SCORED_FLOWS:]
+            yield Scored(head, head_rows, detector.score(head_rows))
+    if len(flows):
+        yield Scored(flows, rows, detector.score(rows))

@@ -1,0 +1,177 @@
+"""What a person sees: problems on standard error, progress on a terminal, the alert table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import rich.console
+import rich.progress
+import rich.table
+from rich.markup import escape
+
+from features.flows import unpack_address
+from sensor.eve import PROTOCOL_NAMES
+from sensor.verdict import Alert, Reason
+
+T = TypeVar("T")
+
+TABLE_ROWS = 10
+TABLE_REASONS = 3
+
+
+class Console:
+    """Standard error for problems and progress, standard output for results."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._err = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+        self._out = rich.console.Console(highlight=False)
+        self._live = self._err.is_terminal and not quiet
+
+    def error(self, message: str) -> None:
+        """One line about something that could not be done."""
+        self._err.print(f"[red]flowvane: error:[/red] {escape(message)}")
+
+    def warn(self, message: str) -> None:
+        """One line about something worth knowing."""
+        self._err.print(f"[yellow]flowvane: warning:[/yellow] {escape(message)}")
+
+    def say(self, message: str) -> None:
+        """One line of results."""
+        self._out.print(escape(message), soft_wrap=True)
+
+    def show(self, table: rich.table.Table) -> None:
+        """A table of results; wide enough for its text where no terminal sets the width."""
+        if not self._out.is_terminal:
+            rich.console.Console(file=sys.stdout, width=160, highlight=False).print(table)
+        else:
+            self._out.print(table)
+
+    def track(self, items: Sequence[T], what: str) -> Iterator[T]:
+        """The items, with a progress bar on a terminal."""
+        with self.progress(what, len(items)) as advance:
+            for item in items:
+                yield item
+                advance(1)
+
+    @contextmanager
+    def progress(self, what: str, total: float) -> Iterator[Callable[[float], None]]:
+        """A progress bar on a terminal; call what it gives with the work just done."""
+        if not self._live:
+            yield lambda _: None
+            return
+        bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.TaskProgressColumn(),
+            rich.progress.TimeRemainingColumn(),
+            console=self._err,
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.advance(task, done)
+
+
+@dataclass
+class AlertGroup:
+    """Alerts that a person would see as one: same source, destination and protocol."""
+
+    worst: Alert
+    seen_in: str
+    count: int = 0
+    ports: set[int] = field(default_factory=set)
+    sources: set[str] = field(default_factory=set)
+
+
+class AlertGroups:
+    """Collects alerts for the table, in bounded memory.
+
+    Alerts are grouped by source, destination and protocol. A flood from forged sources would
+    make a group of each: past `most` groups, new sources are counted by destination alone.
+    """
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._groups: dict[tuple[str, str, int], AlertGroup] = {}
+
+    def add(self, alert: Alert, seen_in: str) -> None:
+        """Count an alert."""
+        flow = alert.flow
+        version = int(flow["ip_version"])
+        src, dst = (unpack_address(flow[f"{side}_ip"], version) for side in ("src", "dst"))
+        key = src, dst, int(flow["protocol"])
+        if key not in self._groups and len(self._groups) >= self._most:
+            key = "", dst, int(flow["protocol"])
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = AlertGroup(alert, seen_in)
+        elif alert.score > group.worst.score:
+            group.worst, group.seen_in = alert, seen_in
+        group.count += 1
+        group.ports.add(int(flow["dst_port"]))
+        if len(group.sources) < self._most:
+            group.sources.add(src)
+
+    def table(self, rows: int = TABLE_ROWS) -> rich.table.Table:
+        """The most anomalous groups; those that share destination and reason become one row."""
+        merged: dict[Any, AlertGroup] = {}
+        for group in self._groups.values():
+            flow = group.worst.flow
+            single = group.count == 1
+            names = tuple(reason.feature for reason in group.worst.reasons[:1])
+            # Single alerts on one service of one host, for one reason, are one story.
+            key: Any = (
+                (bytes(flow["dst_ip"]), int(flow["dst_port"]), int(flow["protocol"]), names)
+                if single
+                else id(group)
+            )
+            seen = merged.get(key)
+            if seen is None:
+                merged[key] = AlertGroup(
+                    group.worst, group.seen_in, group.count, set(group.ports), set(group.sources)
+                )
+                continue
+            seen.count += group.count
+            seen.ports |= group.ports
+            seen.sources |= group.sources
+            if group.worst.score > seen.worst.score:
+                seen.worst, seen.seen_in = group.worst, group.seen_in
+        ordered = sorted(merged.values(), key=lambda group: -group.worst.score)
+        table = rich.table.Table(title=f"Most anomalous ({min(rows, len(ordered))} of "
+                                       f"{len(ordered)} groups)", title_justify="left")
+        for name in ("score", "p", "flows", "source", "destination", "what", "why"):
+            table.add_column(name, overflow="fold")
+        for group in ordered[:rows]:
+            table.add_row(*_cells(group))
+        return table
+
+
+def _cells(group: AlertGroup) -> list[str]:
+    flow = group.worst.flow
+    dst = unpack_address(flow["dst_ip"], int(flow["ip_version"]))
+    protocol = int(flow["protocol"])
+    sources = sorted(group.sources)
+    ports = f" ports {min(group.ports)}-{max(group.ports)}" if len(group.ports) > 1 else ""
+    port = f":{flow['dst_port']}" if not ports and flow["dst_port"] else ""
+    application = bytes(flow["application"]).decode()
+    what = PROTOCOL_NAMES.get(protocol, f"{protocol:03d}")
+    if application and application != "Unknown":
+        what = f"{what} {application}"
+    return [
+        f"{group.worst.score:.1f}",
+        f"{group.worst.p_value:.2g}",
+        str(group.count),
+        sources[0] if len(sources) == 1 else f"{len(sources)} sources",
+        f"{dst}{port}{ports}",
+        escape(what),
+        escape("; ".join(why(reason) for reason in group.worst.reasons[:TABLE_REASONS])),
+    ]
+
+
+def why(reason: Reason) -> str:
+    """A reason as a person reads it."""
+    return f"{reason.feature} {reason.observed} (expected {reason.expected})"

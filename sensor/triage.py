@@ -1,0 +1,144 @@
+"""`flowvane triage`: capture files in, EVE alerts and a short table out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from models.detector import Detector
+from sensor.captures import Capture, CaptureSpool, Chain, chain
+from sensor.errors import ExitCode, InputError
+from sensor.eve import alert_event, encode
+from sensor.meter.base import Meter, MeterCounters
+from sensor.meter.stock import StockMeter
+from sensor.outputs.base import Output
+from sensor.pipeline import measure, score
+from sensor.report import AlertGroups, Console
+from sensor.verdict import Verdict
+
+
+@dataclass
+class TriageSummary:
+    """What a triage did; `problems` are lines about inputs, each told already."""
+
+    captures: int = 0
+    packets: int = 0
+    alerts: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+    meter: MeterCounters = field(default_factory=MeterCounters)
+    problems: list[str] = field(default_factory=list)
+    groups: AlertGroups = field(default_factory=AlertGroups)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """INTERRUPTED, else INPUT if any input was not read in full, else OK."""
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
+        return ExitCode.INPUT if self.problems or self.meter.problems else ExitCode.OK
+
+
+def open_captures(
+    paths: Sequence[Path], spool: CaptureSpool, console: Console
+) -> tuple[list[Capture], list[str]]:
+    """Look the files through; tell of each that is not read in full, and go on with the rest.
+
+    A file named twice, or by two names, is read once.
+    """
+    captures: list[Capture] = []
+    problems: list[str] = []
+    seen: set[Path] = set()
+    for path in console.track(paths, "reading captures"):
+        if path.resolve() in seen:
+            console.warn(f"{path}: named before; read once")
+            continue
+        seen.add(path.resolve())
+        try:
+            capture = spool.open(path)
+        except InputError as error:
+            problems.append(str(error))
+            console.error(str(error))
+            continue
+        captures.append(capture)
+        if capture.problem:
+            problems.append(f"{path}: {capture.problem}")
+            console.error(problems[-1])
+    return captures, problems
+
+
+def make_meter(captures: Sequence[Capture], detector: Detector) -> tuple[list[Chain], Meter]:
+    """The chains of the captures, and the meter for them under the model's settings."""
+    settings = detector.schema.meter
+    chains = chain(captures, settings.idle_timeout_s * 1_000_000)
+    return chains, StockMeter(chains, settings)
+
+
+def triage(
+    paths: Sequence[Path],
+    detector: Detector,
+    verdict: Verdict,
+    output: Output,
+    console: Console,
+) -> TriageSummary:
+    """Score all flows of the captures as one triage and write the alerts.
+
+    Every input problem is told on the console in one line; whatever can be read is scored.
+
+    Raises:
+        OutputError: the alerts cannot be written.
+    """
+    summary = TriageSummary()
+    begun = time.monotonic()
+    with CaptureSpool() as spool:
+        captures, summary.problems = open_captures(paths, spool, console)
+        chains, meter = make_meter(captures, detector)
+        summary.captures = len(captures)
+        summary.packets = sum(each.packets for each in chains)
+        summary.meter = meter.counters
+        metered_of = [0] * len(chains)
+        try:
+            with console.progress("scoring", summary.packets) as advance:
+                for scored in score(measure(meter, detector.schema, detector.clock_us), detector):
+                    lines = []
+                    for alert in verdict.alerts(scored.flows, scored.rows, scored.scores):
+                        origin = chains[int(alert.flow["origin"])]
+                        seen_in = str(origin.file_at(int(alert.flow["last_us"])))
+                        event = alert_event(alert, detector.name, {"pcap_filename": seen_in})
+                        lines.append(encode(event))
+                        summary.groups.add(alert, seen_in)
+                    output.write(lines)
+                    summary.alerts += len(lines)
+                    packets = scored.flows["src_packets"] + scored.flows["dst_packets"]
+                    for number, count in zip(scored.flows["origin"], packets, strict=True):
+                        metered_of[int(number)] += int(count)
+                    advance(int(packets.sum()))
+        except KeyboardInterrupt:
+            summary.interrupted = True
+        for line in meter.counters.problems:
+            console.error(line)
+        if not summary.interrupted:
+            _tell_empty(captures, chains, metered_of, console)
+    summary.seconds = time.monotonic() - begun
+    return summary
+
+
+def _tell_empty(
+    captures: Sequence[Capture], chains: Sequence[Chain], metered: Sequence[int], console: Console
+) -> None:
+    """Name the captures in which nothing was IP: not an error, but nobody should wonder."""
+    empty = {
+        path
+        for each, packets in zip(chains, metered, strict=True)
+        if not packets
+        for path in each.captures
+    }
+    for capture in captures:
+        if not capture.packets and not capture.problem:
+            console.warn(f"{capture.path}: has no packets: nothing to score")
+        elif capture.path in empty:
+            console.warn(
+                f"{capture.path}: has no IP traffic in its {capture.packets} packets: "
+                "nothing to score"
+            )

@@ -1,0 +1,1 @@
+"""Data sets, fitting and evaluation: everything that ends in a model bundle."""

@@ -1,0 +1,136 @@
+"""`flowvane train` and `flowvane evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from dataclasses import asdict, fields, replace
+from importlib.metadata import version
+
+import numpy as np
+import rich.table
+
+from models.bundle import BundleError, save
+from sensor.errors import ExitCode, ModelError, UsageError
+from sensor.report import Console
+from training.datasets import DATASETS
+from training.datasets.base import DataSet, DataSetError, Table
+from training.evaluate import (
+    LIVE_CLOCK_US,
+    PUBLISHED_CLOCK_US,
+    TARGET_FPR,
+    TRIALS,
+    Outcome,
+    as_measured,
+    chosen_features,
+    mean_sd,
+    run_seed,
+)
+from training.fit import FitConfig, TooFewRows, fit
+
+_PACKAGES = ("flowvane", "jax", "flax", "optax", "numpy")
+
+
+def _data_set(name: str) -> DataSet:
+    if name not in DATASETS:
+        raise UsageError(f"--dataset {name}: no such data set; there are {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def _tell(notes: tuple[str, ...], console: Console) -> None:
+    for note in notes:
+        console.warn(note)
+
+
+def train(args: argparse.Namespace, console: Console) -> ExitCode:
+    """Train on the benign rows of a part of a data set and write a bundle."""
+    data_set = _data_set(args.dataset)
+    part = args.part or data_set.parts[0]
+    if part not in data_set.parts:
+        raise UsageError(f"--part {part}: {args.dataset} has {', '.join(data_set.parts)}")
+    try:
+        table = data_set.load(args.data, part)
+    except DataSetError as error:
+        console.error(str(error))
+        return ExitCode.DATASET
+    _tell(table.notes, console)
+    config = FitConfig() if args.epochs is None else replace(FitConfig(), epochs=args.epochs)
+    rng = np.random.default_rng(args.seed)
+    benign = as_measured(table.schema, table.benign(), args.features, rng)
+    with console.progress(f"training on {len(benign)} benign rows", config.epochs) as advance:
+        try:
+            detector = fit(
+                table.schema,
+                chosen_features(table.schema, args.features),
+                benign,
+                name=args.output.name,
+                seed=args.seed,
+                clock_us=LIVE_CLOCK_US if args.features == "live" else PUBLISHED_CLOCK_US,
+                config=config,
+                progress=lambda number, loss, held_out: advance(1),
+            )
+        except TooFewRows as error:
+            console.error(f"{args.data}: {error}")
+            return ExitCode.DATASET
+    detector.provenance |= _provenance(table, args.dataset, part, args.features, args.seed)
+    try:
+        save(detector, args.output)
+    except BundleError as error:
+        raise ModelError(str(error)) from error
+    losses = detector.provenance["history"]
+    best = min(entry["validation"] for entry in losses)
+    console.say(
+        f"{args.output}: {len(detector.features)} features, {len(losses)} epochs, held-out loss "
+        f"{best:.3f} nats, calibrated on {detector.calibration.count} benign rows"
+    )
+    return ExitCode.OK
+
+
+def _provenance(
+    table: Table, dataset: str, part: str, features: str, seed: int
+) -> dict[str, object]:
+    """What is needed to make the bundle again, beside what `fit` notes."""
+    return {
+        "dataset": dataset,
+        "part": part,
+        "files": [asdict(file) for file in table.files],
+        "notes": list(table.notes),
+        "command": f"flowvane train --dataset {dataset} --part {part} --features {features} "
+        f"--seed {seed} --data DIR -o BUNDLE",
+        "versions": {name: version(name) for name in _PACKAGES}
+        | {"python": platform.python_version()},
+    }
+
+
+def evaluate(args: argparse.Namespace, console: Console) -> ExitCode:
+    """Train and test over seeds; print the table, and write JSON if asked to."""
+    _data_set(args.dataset)
+    trials = [trial for trial in TRIALS if trial.dataset == args.dataset]
+    table = rich.table.Table(title=f"{args.dataset}, {args.features} features, {args.seeds} seeds",
+                             title_justify="left")  # fmt: skip
+    for name in ("trial", *(field.name.replace("_", " ") for field in fields(Outcome))):
+        table.add_column(name)
+    report: dict[str, object] = {"target_fpr": TARGET_FPR, "features": args.features}
+    with console.progress("training", len(trials) * args.seeds) as advance:
+        for trial in trials:
+            try:
+                tables = trial.load(args.data)
+            except DataSetError as error:
+                console.error(str(error))
+                return ExitCode.DATASET
+            outcomes = []
+            for seed in range(args.seeds):
+                outcomes.append(run_seed(trial, tables, args.features, seed))
+                advance(1)
+            columns = {
+                field.name: [getattr(outcome, field.name) for outcome in outcomes]
+                for field in fields(Outcome)
+            }
+            report[trial.name] = {"title": trial.title, "seeds": columns}
+            cells = [f"{mean:.4f} ± {sd:.4f}" for mean, sd in map(mean_sd, columns.values())]
+            table.add_row(trial.title, *cells)
+    console.show(table)
+    if args.output:
+        args.output.write_text(json.dumps(report, indent=1) + "\n")
+    return ExitCode.OK
