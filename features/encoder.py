@@ -138,7 +138,8 @@ class Encoder:
     @property
     def names(self) -> tuple[str, ...]:
         """Feature names in the order of the score's parts: amounts first, then categories."""
-        return tuple(column.name for column in (*self.numeric, *self.categories))
+        amounts = tuple(column.name for column in self.numeric)
+        return amounts + tuple(column.name for column in self.categories)
 
     def encode(self, rows: Any, xp: Any = np) -> Encoded:
         """Encode rows.
@@ -152,9 +153,7 @@ class Encoder:
         scaled = xp.where(self._logged, signed_log(values, xp), values)
         amounts = xp.clip((scaled - self._center) / self._scale, -CLIP, CLIP)
         codes = rows[:, self._category_at].astype(xp.int32)
-        indices = [
-            xp.asarray(table)[codes[:, column]] for column, table in enumerate(self._tables)
-        ]
+        indices = [xp.asarray(table)[codes[:, column]] for column, table in enumerate(self._tables)]
         none = xp.zeros((rows.shape[0], 0), xp.int32)
         return Encoded(amounts, scaled, xp.stack(indices, axis=1) if indices else none)
 

@@ -111,7 +111,7 @@ FLOW_FIELDS: tuple[Field, ...] = (
     Field("server_name", "S80", "name", "requested server name (HTTP Host, TLS SNI, DNS query)"),
 )
 
-FLOW_DTYPE = np.dtype([(field.name, field.dtype) for field in FLOW_FIELDS])  # type: ignore[misc]
+FLOW_DTYPE = np.dtype([(field.name, field.dtype) for field in FLOW_FIELDS])
 
 _V4_PREFIX = bytes(10) + b"\xff\xff"
 

@@ -146,9 +146,10 @@ def duration_s(dur_s: FloatArray, active_timeout_s: float) -> FloatArray:
 
 def _land(view: FlowView) -> NDArray[np.bool_]:
     flows = view.flows
-    return (flows["src_ip"] == flows["dst_ip"]).all(axis=1) & (
+    same: NDArray[np.bool_] = (flows["src_ip"] == flows["dst_ip"]).all(axis=1) & (
         flows["src_port"] == flows["dst_port"]
     )
+    return same
 
 
 def _window(name: str) -> Measure:

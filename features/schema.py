@@ -98,7 +98,9 @@ class Windows(Protocol):
     Rows are completed in the order they came; a row may have to wait for later ones.
     """
 
-    names: tuple[str, ...]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns it gives."""
 
     def push(
         self, flows: FlowBatch, keys: Mapping[str, NDArray[np.generic]]
@@ -122,11 +124,13 @@ class FlowView:
     @cached_property
     def dur_s(self) -> FloatArray:
         """Duration in seconds, ``[B]``."""
-        return (self.flows["last_us"] - self.flows["first_us"]) / 1e6
+        dur: FloatArray = (self.flows["last_us"] - self.flows["first_us"]) / 1e6
+        return dur
 
     def total(self, name: str) -> FloatArray:
         """Sum of a field over both directions, ``[B]``."""
-        return self.flows[f"src_{name}"].astype(np.float64) + self.flows[f"dst_{name}"]
+        both: FloatArray = self.flows[f"src_{name}"].astype(np.float64) + self.flows[f"dst_{name}"]
+        return both
 
 
 @dataclass(frozen=True)

@@ -119,8 +119,11 @@ def _summarise(
     table: NDArray[np.uint64],
     row: int,
 ) -> tuple[float, float, float, float]:
-    """Rates over the rows `same[:count]`: SYN errors, rejections, the share that agrees with
-    `row` in `others`, and the number of different `others` a row (0 where all are one)."""
+    """Four rates over the rows `same[:count]`.
+
+    SYN errors, rejections, the share that agrees with `row` in `others`, and the number of
+    different `others` a row (0 where all are one).
+    """
     errors = 0.0
     rejections = 0.0
     agree = 0.0
@@ -249,9 +252,7 @@ class KddWindows:
         self._times = times[keep].copy()
         self._past = {name: column[keep].copy() for name, column in joined.items()}
         # The published rates have two decimals.
-        columns = {
-            name: np.round(rows[:, column], 2) for column, name in enumerate(self.names)
-        }
+        columns = {name: np.round(rows[:, column], 2) for column, name in enumerate(self.names)}
         return len(flows), columns
 
     def flush(self) -> tuple[int, dict[str, FloatArray]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import struct
 import tempfile
@@ -18,6 +17,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
@@ -30,12 +30,12 @@ from features.registry import SCHEMAS
 from features.schema import Schema
 from models.calibration import Calibration
 from models.detector import Detector
-from models.heads import Heads
+from models.heads import FAMILIES, Heads
 from models.vae import Vae, VaeConfig
 
 FORMAT = 1
 MANIFEST, TENSORS, SUMS = "manifest.json", "tensors.safetensors", "SHA256SUMS"
-_WEIGHTS = "weights."
+_WEIGHTS, _HEADS = "weights.", "heads."
 
 
 class BundleError(Exception):
@@ -58,9 +58,7 @@ def save(detector: Detector, directory: Path) -> None:
     if directory.exists() and not (directory / MANIFEST).is_file():
         raise BundleError(f"{directory}: exists and is not a model bundle; name another directory")
     tensors = {_WEIGHTS + name: leaf for name, leaf in _weights(detector.state).items()}
-    for at, cuts in enumerate(detector.heads.cuts):
-        tensors[f"heads.cuts.{at}"] = cuts
-    tensors["heads.centers"] = detector.heads.centers
+    tensors |= {_HEADS + name: leaf for name, leaf in detector.heads.tensors().items()}
     tensors["calibration.scores"] = detector.calibration.scores
     manifest = {
         "format": FORMAT,
@@ -95,11 +93,11 @@ def _replace(directory: Path, contents: dict[str, bytes]) -> None:
         fresh.chmod(0o755)
         if directory.exists():
             old = fresh.with_name(fresh.name + ".old")
-            os.rename(directory, old)
-            os.rename(fresh, directory)
+            directory.rename(old)
+            fresh.rename(directory)
             shutil.rmtree(old)
         else:
-            os.rename(fresh, directory)
+            fresh.rename(directory)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -135,10 +133,8 @@ def load(name_or_directory: str | Path, schema: str | None = None) -> Detector:
 
 def _read_checked(directory: Path) -> dict[str, bytes]:
     try:
-        sums = dict(
-            reversed(line.split("  ", 1))
-            for line in (directory / SUMS).read_text("utf-8").splitlines()
-        )
+        lines = (directory / SUMS).read_text("utf-8").splitlines()
+        sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
         contents = {name: (directory / name).read_bytes() for name in (MANIFEST, TENSORS)}
     except FileNotFoundError as error:
         missing = Path(error.filename).name
@@ -193,15 +189,19 @@ def _assemble(
     directory: Path, manifest: dict[str, Any], schema: Schema, tensors: dict[str, NDArray[Any]]
 ) -> Detector:
     encoder = Encoder.from_json(schema, manifest["encoder"])
-    cuts = [tensors[f"heads.cuts.{at}"] for at in range(len(encoder.numeric))]
-    heads = Heads(encoder, cuts, tensors["heads.centers"])
     network = dict(manifest["network"])
     if (kind := network.pop("kind")) != "dense-vae":
         raise BundleError(f"{directory}: unknown network kind {kind}")
     network["hidden"] = tuple(network["hidden"])
     config = VaeConfig(**network)
-    model = build(config, encoder, heads)
-    graph, state = nnx.split(model)
+    if config.heads not in FAMILIES:
+        raise BundleError(f"{directory}: unknown family of heads {config.heads}")
+    stored = {
+        name.removeprefix(_HEADS): leaf for name, leaf in tensors.items() if name.startswith(_HEADS)
+    }
+    heads = FAMILIES[config.heads].from_tensors(encoder, stored)
+    # Shapes only: initial weights would be drawn, compiled for, and thrown away.
+    graph, state = nnx.split(nnx.eval_shape(lambda: build(config, encoder, heads)))
     flat = []
     for path, leaf in nnx.to_flat_state(state):
         name = ".".join(map(str, path))
@@ -213,7 +213,7 @@ def _assemble(
                 f"{directory}: {_WEIGHTS}{name} is {value.dtype}{list(value.shape)}, the network "
                 f"wants {leaf.dtype}{list(leaf.shape)}"
             )
-        flat.append((path, leaf.replace(value)))
+        flat.append((path, leaf.replace(jnp.asarray(value))))
     return Detector(
         name=manifest["name"],
         encoder=encoder,

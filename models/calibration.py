@@ -40,4 +40,4 @@ class Calibration:
     def p_value(self, scores: NDArray[Any]) -> FloatArray:
         """``(1 + #{calibration >= score}) / (N + 1)`` of each score, ``[B]``."""
         below = np.searchsorted(self.scores, np.asarray(scores, np.float32), side="left")
-        return (1.0 + self.count - below) / (self.count + 1.0)
+        return np.asarray((1.0 + self.count - below) / (self.count + 1.0), np.float64)

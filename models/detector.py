@@ -12,10 +12,13 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from features.encoder import Encoder
-from features.schema import Feature, FloatArray, Schema
+from features.schema import Feature, FloatArray, Kind, Schema
 from models.calibration import Calibration
 from models.heads import Heads
 from models.vae import Vae, VaeConfig, kl_nats
+
+_RANGE = {Kind.COUNT: (0.0, None), Kind.RATE: (0.0, 1.0)}
+"""Values that a kind can have; a Gaussian's mean need not know."""
 
 BATCH = 1024
 """Rows scored at once. One size, so one compilation and the same arithmetic for every row."""
@@ -36,8 +39,6 @@ class Scores:
     kl: FloatArray
     parts: FloatArray
     p_value: FloatArray
-
-
 
 
 class Detector:
@@ -65,7 +66,7 @@ class Detector:
         Args:
             name: of the model, as alerts give it.
             encoder, heads, config, model: the trained parts.
-            usual_kl: median KL of benign rows in nats, which costs a flow nothing.
+            usual_kl: KL in nats that costs a flow nothing.
             calibration: held-out benign scores.
             clock_us: resolution of the times that the training rows were measured with.
             provenance: what is needed to make the model again, as JSON values.
@@ -84,7 +85,7 @@ class Detector:
         )
         self._graph, self.state = nnx.split(model)
         self._score = jax.jit(self._score_batch)
-        self._logits = jax.jit(self._decode_batch)
+        self._outputs = jax.jit(self._decode_batch)
 
     @property
     def schema(self) -> Schema:
@@ -96,15 +97,11 @@ class Detector:
         mean, _ = model.encode(model.inputs(self.encoder.encode(rows, jnp)))
         return model.decode(mean)
 
-    def _score_batch(
-        self, state: Any, rows: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def _score_batch(self, state: Any, rows: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         model: Vae = nnx.merge(self._graph, state)
         encoded = self.encoder.encode(rows, jnp)
         mean, log_variance = model.encode(model.inputs(encoded))
-        _, excess = self.heads.excess(model.decode(mean), self.heads.codes(encoded))
-        grown = jnp.maximum(excess, 0.0) ** self.config.part_power
-        parts = jnp.minimum(grown, self.config.part_max)
+        parts = self.heads.parts(model.decode(mean), encoded)
         kl = jnp.maximum(kl_nats(mean, log_variance) - self.usual_kl, 0.0)
         return kl + parts.sum(-1), kl, parts
 
@@ -152,10 +149,12 @@ class Detector:
         batches = self._batches(rows)
         if not batches:
             return np.empty((0, len(self.features)))
-        logits = np.concatenate([np.asarray(self._logits(self.state, b)) for b in batches])
-        typical = self.heads.typical(logits[: len(rows)])
+        outputs = np.concatenate([np.asarray(self._outputs(self.state, b)) for b in batches])
+        typical = self.heads.typical(outputs[: len(rows)])
         amounts = len(self.encoder.numeric)
         typical[:, :amounts] = self.encoder.unscale(typical[:, :amounts])
+        for at, column in enumerate(self.encoder.numeric):
+            typical[:, at] = np.clip(typical[:, at], *_RANGE.get(column.kind, (None, None)))
         for at, column in enumerate(self.encoder.categories, start=amounts):
             vocabulary = self.features[at].vocabulary
             codes = np.array([-1, *(vocabulary.index(term) for term in column.terms)])

@@ -1,4 +1,4 @@
-"""The variational autoencoder (Kingma and Welling, 2014) with discrete heads, in Flax NNX."""
+"""The variational autoencoder (Kingma and Welling, 2014) in Flax NNX."""
 
 from __future__ import annotations
 
@@ -11,31 +11,26 @@ from flax import nnx
 from features.encoder import UNSEEN, Encoded
 from models.heads import Heads
 
-LOGIT_CAP = 15.0
-"""Logits are squashed into ±15: exp cannot overflow, and no code is ever impossible."""
-
 LOG_VARIANCE_RANGE = (-8.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
 class VaeConfig:
-    """What fixes the network and the score; all of it is in a bundle's manifest.
+    """What fixes the network; all of it is in a bundle's manifest.
 
     Attributes:
+        heads: family of likelihood heads, one of :data:`models.heads.FAMILIES`.
         hidden: widths of the encoder's layers; the decoder mirrors them.
         latent: dimensions of the latent space.
-        part_power: a feature's part of the score is its excess to this power,
-        part_max: but no more than this, lest one feature decide alone.
     """
 
+    heads: str = "histogram"
     hidden: tuple[int, int] = (128, 64)
     latent: int = 12
-    part_power: float = 1.5
-    part_max: float = 10.0
 
 
 class Vae(nnx.Module):
-    """Encoder to a diagonal Gaussian, decoder to the flat logits of the heads."""
+    """Encoder to a diagonal Gaussian, decoder to the outputs that the heads take."""
 
     def __init__(self, config: VaeConfig, amounts: int, categories: tuple[int, ...], width: int,
                  *, rngs: nnx.Rngs) -> None:  # fmt: skip
@@ -45,7 +40,7 @@ class Vae(nnx.Module):
             config: its sizes.
             amounts: number of amounts among the inputs.
             categories: number of indices of each category.
-            width: number of logits, all heads together.
+            width: number of outputs, all heads together.
             rngs: where the initial weights come from.
         """
         outer, inner = config.hidden
@@ -55,7 +50,7 @@ class Vae(nnx.Module):
         self.latent = nnx.Linear(inner, 2 * config.latent, rngs=rngs)
         self.decode1 = nnx.Linear(config.latent, inner, rngs=rngs)
         self.decode2 = nnx.Linear(inner, outer, rngs=rngs)
-        self.logits = nnx.Linear(outer, width, rngs=rngs)
+        self.outputs = nnx.Linear(outer, width, rngs=rngs)
 
     def inputs(self, encoded: Encoded) -> jax.Array:
         """Amounts beside one-hot categories, ``[B, I]``."""
@@ -72,9 +67,9 @@ class Vae(nnx.Module):
         return mean, jnp.clip(log_variance, *LOG_VARIANCE_RANGE)
 
     def decode(self, latent: jax.Array) -> jax.Array:
-        """Flat logits ``[B, W]`` of the heads."""
+        """Outputs ``[B, W]`` for the heads."""
         hidden = nnx.silu(self.decode2(nnx.silu(self.decode1(latent))))
-        return LOGIT_CAP * jnp.tanh(self.logits(hidden) / LOGIT_CAP)
+        return self.outputs(hidden)
 
 
 def kl_nats(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
@@ -122,5 +117,5 @@ def negative_elbo(
         inputs += corruption.noise * jax.random.normal(noise_key, inputs.shape)
         mean, log_variance = model.encode(inputs)
         latent = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(latent_key, mean.shape)
-    likelihood, _ = heads.excess(model.decode(latent), heads.codes(encoded))
+    likelihood = heads.nll(model.decode(latent), encoded)
     return (likelihood.sum(-1) + beta * kl_nats(mean, log_variance)).mean()

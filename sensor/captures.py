@@ -155,7 +155,7 @@ class CaptureSpool:
         problem = ""
         with opener(path, "rb") as packed, copy.open("wb") as plain:
             try:
-                shutil.copyfileobj(packed, plain, 1 << 20)  # type: ignore[misc]
+                shutil.copyfileobj(packed, plain, 1 << 20)
             except (EOFError, gzip.BadGzipFile, lzma.LZMAError) as error:
                 problem = f"the compressed data is damaged ({error})"
         return copy, problem

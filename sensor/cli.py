@@ -8,12 +8,16 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from features.registry import SCHEMAS
-from sensor.errors import ExitCode, FlowvaneError, UsageError
+from sensor.errors import ExitCode, FlowvaneError
 from sensor.report import Console
 
 DEFAULT_MODEL = "nsl-kdd"
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,9 +39,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-_Commands = argparse._SubParsersAction  # type: ignore[type-arg]  # argparse names it no other way
-
-
 def _captures_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-r", "--read", dest="captures", type=Path, nargs="+", action="extend", required=True,
@@ -45,7 +46,7 @@ def _captures_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _triage_parser(commands: _Commands) -> None:
+def _triage_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "triage", help="score the flows of capture files and write alerts",
         description="Scores every flow of the captures and appends an EVE alert to DIR/eve.json "
@@ -68,7 +69,7 @@ def _triage_parser(commands: _Commands) -> None:
     parser.set_defaults(run=run_triage)
 
 
-def _features_parser(commands: _Commands) -> None:
+def _features_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "features", help="write the features of each flow",
         description="Writes one row a flow: 5-tuple, times, community_id and a schema's features.",
@@ -85,12 +86,12 @@ def _features_parser(commands: _Commands) -> None:
     parser.set_defaults(run=run_features)
 
 
-def _models_parser(commands: _Commands) -> None:
+def _models_parser(commands: Commands) -> None:
     parser = commands.add_parser("models", help="list the models that ship")
     parser.set_defaults(run=run_models)
 
 
-def _train_parser(commands: _Commands) -> None:
+def _train_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "train", help="train a model on a data set",
         description="Trains on the benign rows of a data set and writes a model bundle.",
@@ -104,7 +105,7 @@ def _train_parser(commands: _Commands) -> None:
     parser.set_defaults(run=run_train)
 
 
-def _evaluate_parser(commands: _Commands) -> None:
+def _evaluate_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "evaluate", help="train and test on a data set, over seeds",
         description="Trains on benign rows, tests once on the labelled test rows, and reports "
@@ -205,14 +206,14 @@ def run_models(args: argparse.Namespace, console: Console) -> ExitCode:
 
 def run_train(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane train`."""
-    from training.commands import train
+    from sensor.train import train
 
     return train(args, console)
 
 
 def run_evaluate(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane evaluate`."""
-    from training.commands import evaluate
+    from sensor.train import evaluate
 
     return evaluate(args, console)
 

@@ -123,5 +123,5 @@ def feature_columns(measured: Measured, schema: Schema, seen_in: list[str]) -> d
         if feature.kind is Kind.CATEGORICAL:
             columns[feature.name] = [feature.show(value) for value in values]
         else:
-            columns[feature.name] = [None if np.isnan(value) else value for value in values.tolist()]
+            columns[feature.name] = [None if np.isnan(v) else v for v in values.tolist()]
     return columns

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import rich.console
 import rich.progress
@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 TABLE_ROWS = 10
 TABLE_REASONS = 3
+MANY_SOURCES = 5
+"""From so many sources on, alerts on one service of one host are one row of the table."""
 
 
 class Console:
@@ -116,33 +118,41 @@ class AlertGroups:
         if len(group.sources) < self._most:
             group.sources.add(src)
 
-    def table(self, rows: int = TABLE_ROWS) -> rich.table.Table:
-        """The most anomalous groups; those that share destination and reason become one row."""
-        merged: dict[Any, AlertGroup] = {}
+    def _merged(self) -> list[AlertGroup]:
+        """The groups, those of many sources on one service of one host made one."""
+        on_service: dict[tuple[bytes, int, int], list[AlertGroup]] = {}
+        groups: list[AlertGroup] = []
         for group in self._groups.values():
-            flow = group.worst.flow
-            single = group.count == 1
-            names = tuple(reason.feature for reason in group.worst.reasons[:1])
-            # Single alerts on one service of one host, for one reason, are one story.
-            key: Any = (
-                (bytes(flow["dst_ip"]), int(flow["dst_port"]), int(flow["protocol"]), names)
-                if single
-                else id(group)
-            )
-            seen = merged.get(key)
-            if seen is None:
-                merged[key] = AlertGroup(
-                    group.worst, group.seen_in, group.count, set(group.ports), set(group.sources)
-                )
+            if len(group.ports) > 1:
+                groups.append(group)
                 continue
-            seen.count += group.count
-            seen.ports |= group.ports
-            seen.sources |= group.sources
-            if group.worst.score > seen.worst.score:
-                seen.worst, seen.seen_in = group.worst, group.seen_in
-        ordered = sorted(merged.values(), key=lambda group: -group.worst.score)
-        table = rich.table.Table(title=f"Most anomalous ({min(rows, len(ordered))} of "
-                                       f"{len(ordered)} groups)", title_justify="left")
+            flow = group.worst.flow
+            service = bytes(flow["dst_ip"]), int(flow["dst_port"]), int(flow["protocol"])
+            on_service.setdefault(service, []).append(group)
+        for same in on_service.values():
+            if len(same) < MANY_SOURCES:
+                groups += same
+                continue
+            worst = max(same, key=lambda group: group.worst.score)
+            groups.append(
+                AlertGroup(
+                    worst.worst,
+                    worst.seen_in,
+                    sum(group.count for group in same),
+                    set(worst.ports),
+                    set().union(*(group.sources for group in same)),
+                )
+            )
+        return groups
+
+    def table(self, rows: int = TABLE_ROWS) -> rich.table.Table:
+        """The most anomalous groups."""
+        merged = self._merged()
+        ordered = sorted(merged, key=lambda group: -group.worst.score)
+        table = rich.table.Table(
+            title=f"Most anomalous ({min(rows, len(ordered))} of {len(ordered)} groups)",
+            title_justify="left",
+        )
         for name in ("score", "p", "flows", "source", "destination", "what", "why"):
             table.add_column(name, overflow="fold")
         for group in ordered[:rows]:

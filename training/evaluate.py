@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from features.schema import FloatArray, Schema
 from training.datasets import DATASETS
 from training.datasets.base import Table
-from training.fit import FitConfig, fit
+from training.fit import RECIPES, FitConfig, fit
 
 FeatureSet = Literal["live", "all"]
 TARGET_FPR = 0.01
@@ -130,6 +130,7 @@ def run_seed(
         seed=seed,
         clock_us=clock,
         config=config,
+        network=RECIPES[trial.dataset],
     )
     rows = as_measured(schema, split.rows, features, rng)
     scores = detector.score(rows)

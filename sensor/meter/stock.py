@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from typing import IO
+from collections.abc import Generator, Iterator, Sequence
+from typing import IO, cast
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class StockMeter:
         while start < len(self._chains):
             start += yield from self._run(start)
 
-    def _run(self, start: int) -> Iterator[FlowBatch]:
+    def _run(self, start: int) -> Generator[FlowBatch, None, int]:
         """Meter the chains from `start` on; return how many are dealt with."""
         job = {
             "idle_timeout_s": self._settings.idle_timeout_s,
@@ -66,17 +66,18 @@ class StockMeter:
                 # takes the meter that it forked with it.
                 start_new_session=True,
             )
-            assert worker.stdin and worker.stdout
             try:
-                worker.stdin.write(json.dumps(job).encode())
-                worker.stdin.close()
-                return (yield from self._read(worker.stdout, errors, start))
+                with cast(IO[bytes], worker.stdin) as pipe:
+                    pipe.write(json.dumps(job).encode())
+                with cast(IO[bytes], worker.stdout) as pipe:
+                    return (yield from self._read(pipe, errors, start))
             finally:
                 os.killpg(worker.pid, signal.SIGKILL)
                 worker.wait()
-                worker.stdout.close()
 
-    def _read(self, pipe: IO[bytes], errors: IO[bytes], start: int) -> Iterator[FlowBatch]:
+    def _read(
+        self, pipe: IO[bytes], errors: IO[bytes], start: int
+    ) -> Generator[FlowBatch, None, int]:
         current, metered = start, 0
         while current < len(self._chains):
             chain = self._chains[current]

@@ -28,7 +28,7 @@ FTP_COMMANDS = frozenset(
         "ABOR ACCT ALLO APPE CDUP CWD DELE EPRT EPSV FEAT HELP LIST MDTM MKD MODE NLST NOOP OPTS "
         "PASS PASV PORT PWD QUIT REIN REST RETR RMD RNFR RNTO SITE SIZE SMNT STAT STOR STOU STRU "
         "SYST TYPE USER XCUP XMKD XPWD XRMD AUTH PBSZ PROT"
-    ).encode().split()
+    ).encode("ascii").split()
 )  # fmt: skip
 """FTP commands: RFC 959, 2228, 2389, 2428, 3659, and the X forms of RFC 1123, 4.1.3.1."""
 

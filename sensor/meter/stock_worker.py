@@ -43,7 +43,7 @@ def _us(time_ms: int) -> int:
     libpcap reads a classic pcap's 32-bit seconds as signed, so from 2038 on NFStream's time is
     a huge unsigned number: the era is put right by adding the 2^32 s that were lost.
     """
-    if time_ms == 0:
+    if time_ms in (0, NEVER):
         return NEVER
     if time_ms >= _WORD // 2:
         time_ms += _SECONDS - _WORD

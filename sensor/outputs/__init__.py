@@ -1,0 +1,1 @@
+"""Outputs: where event lines go. One module each."""

@@ -1,4 +1,4 @@
-"""`flowvane train` and `flowvane evaluate`."""
+"""`flowvane train` and `flowvane evaluate`; imported by those commands only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from training.evaluate import (
     mean_sd,
     run_seed,
 )
-from training.fit import FitConfig, TooFewRows, fit
+from training.fit import RECIPES, FitConfig, TooFewRows, fit
 
 _PACKAGES = ("flowvane", "jax", "flax", "optax", "numpy")
 
@@ -68,6 +68,7 @@ def train(args: argparse.Namespace, console: Console) -> ExitCode:
                 seed=args.seed,
                 clock_us=LIVE_CLOCK_US if args.features == "live" else PUBLISHED_CLOCK_US,
                 config=config,
+                network=RECIPES.get(args.dataset),
                 progress=lambda number, loss, held_out: advance(1),
             )
         except TooFewRows as error:

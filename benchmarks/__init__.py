@@ -1,0 +1,1 @@
+"""Benchmarks: compare in one run, in turns, and print ratios."""
