@@ -10,10 +10,13 @@ MODEL ?=
 
 .PHONY: run test lint format bench docs clean
 
-run: $(VENV)/.runtime $(PCAP)
+# A capture of one's own is no target: a missing one is flowvane's to name.
+run: $(VENV)/.runtime $(if $(filter $(SAMPLE),$(PCAP)),$(SAMPLE))
 	@mkdir -p $(LOG_DIR) && rm -f $(LOG_DIR)/eve.json
 	$(BIN)/flowvane triage -r $(PCAP) -l $(LOG_DIR) $(if $(MODEL),--model $(MODEL))
-	@echo "First alert:" && head -n 1 $(LOG_DIR)/eve.json | $(BIN)/python -m json.tool
+	@if [ -s $(LOG_DIR)/eve.json ]; then \
+	  echo "The first alert in $(LOG_DIR)/eve.json:"; \
+	  head -n 1 $(LOG_DIR)/eve.json | $(BIN)/python -m json.tool --no-ensure-ascii; fi
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 $(ARGS)

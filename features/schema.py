@@ -77,7 +77,7 @@ class Feature:
             return self.vocabulary[code] if 0 <= code < len(self.vocabulary) else "(unknown)"
         if self.kind in (Kind.COUNT, Kind.BINARY):
             return f"{round(value)}"
-        return f"{value:.4g}"
+        return f"{value:.3g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from models.calibration import Calibration
 from models.heads import Heads
 from models.vae import Vae, VaeConfig, kl_nats
 
-_RANGE = {Kind.COUNT: (0.0, None), Kind.RATE: (0.0, 1.0)}
+_RANGE = {Kind.COUNT: (0.0, np.inf), Kind.RATE: (0.0, 1.0)}
 """Values that a kind can have; a Gaussian's mean need not know."""
 
 BATCH = 1024
@@ -153,8 +153,9 @@ class Detector:
         typical = self.heads.typical(outputs[: len(rows)])
         amounts = len(self.encoder.numeric)
         typical[:, :amounts] = self.encoder.unscale(typical[:, :amounts])
-        for at, column in enumerate(self.encoder.numeric):
-            typical[:, at] = np.clip(typical[:, at], *_RANGE.get(column.kind, (None, None)))
+        for at, amount in enumerate(self.encoder.numeric):
+            low, high = _RANGE.get(amount.kind, (-np.inf, np.inf))
+            typical[:, at] = np.clip(typical[:, at], low, high)
         for at, column in enumerate(self.encoder.categories, start=amounts):
             vocabulary = self.features[at].vocabulary
             codes = np.array([-1, *(vocabulary.index(term) for term in column.terms)])

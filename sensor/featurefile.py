@@ -22,6 +22,9 @@ KEY_COLUMNS = (
 """What names the flow, before the schema's own columns (which may repeat some of it)."""
 
 
+_WHOLE = frozenset({Kind.COUNT, Kind.BINARY})
+
+
 class FeatureWriter(Protocol):
     """Writes feature rows to a file."""
 
@@ -65,8 +68,12 @@ class ParquetWriter:
         fields = []
         for name in names:
             kind = kinds.get(name)
-            text = kind is Kind.CATEGORICAL or (kind is None and name not in special)
-            fields.append((name, pa.string() if text else special.get(name, pa.float64())))
+            if kind in _WHOLE:
+                fields.append((name, pa.int64()))
+            elif kind is Kind.CATEGORICAL or (kind is None and name not in special):
+                fields.append((name, pa.string()))
+            else:
+                fields.append((name, special.get(name, pa.float64())))
         self._pa, self._schema = pa, pa.schema(fields)
         self._writer = pq.ParquetWriter(path, self._schema)
 
@@ -123,5 +130,6 @@ def feature_columns(measured: Measured, schema: Schema, seen_in: list[str]) -> d
         if feature.kind is Kind.CATEGORICAL:
             columns[feature.name] = [feature.show(value) for value in values]
         else:
-            columns[feature.name] = [None if np.isnan(v) else v for v in values.tolist()]
+            number = int if feature.kind in _WHOLE else float
+            columns[feature.name] = [None if np.isnan(v) else number(v) for v in values]
     return columns

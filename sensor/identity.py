@@ -23,7 +23,8 @@ def community_id(flow: Any) -> str:
     dst = unpack_address(flow["dst_ip"], version)
     if protocol in (_ICMP, _ICMP6):
         ports = int(flow["icmp_type"]), int(flow["icmp_code"])
-    elif flow["src_port"] or flow["dst_port"]:
+    elif protocol in communityid.PORT_PROTOS:
+        # NFStream reads no SCTP ports: they are 0 here, so only the addresses tell.
         ports = int(flow["src_port"]), int(flow["dst_port"])
     else:
         return str(_COMMUNITY.calc(communityid.FlowTuple(protocol, src, dst)))
