@@ -1,7 +1,6 @@
 """The stock meter: NFStreamer with an NFPlugin, in a process of its own.
 
-The worker writes frames to a pipe: one kind byte, a 32-bit little-endian length, the body.
-``F``: rows of FLOW_DTYPE; ``D``: a chain is done; ``E``: metering failed, JSON with a reason.
+The worker (:mod:`sensor.meter.stock_worker`) writes frames (:mod:`sensor.meter.frames`) to a pipe.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from features.flows import FLOW_DTYPE, Ending, FlowBatch
 from features.schema import MeterSettings
 from sensor.captures import Chain
 from sensor.meter.base import MeterCounters
-from sensor.meter.stock_worker import CHAIN_DONE, FAILED, FLOWS, FRAME
+from sensor.meter.frames import CHAIN_DONE, FAILED, FLOWS, FRAME
 
 CLOCK_US = 1000
 """NFStream's public times are whole milliseconds."""

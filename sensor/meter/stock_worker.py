@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import socket
-import struct
 import sys
 import threading
 import time
@@ -22,10 +21,9 @@ import numpy as np
 from nfstream import NFStreamer
 
 from features.flows import FLOW_DTYPE, NEVER, Ending
+from sensor.meter.frames import CHAIN_DONE, FAILED, FLOWS, FRAME
 from sensor.meter.stock_plugin import Extra, ExtraPlugin
 
-FRAME = struct.Struct("<cI")
-FLOWS, CHAIN_DONE, FAILED = b"F", b"D", b"E"
 BATCH_FLOWS = 512
 DISSECTED_PACKETS = 20
 """Packets of a flow that nDPI looks at, NFStream's own default."""

@@ -1,0 +1,385 @@
+"""Published rows as the sensor would have measured them, and the formulas behind it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features import kdd
+from features.flows import empty_flows
+from features.schema import FloatArray
+from features.stream import FeatureStream
+from features.unsw_nb15 import PROTOCOLS, SCHEMA, load_bps, mean_size, rate_pps, remeasure
+from training.datasets import DATASETS
+from training.datasets.base import Table
+
+steady = settings(max_examples=40, deadline=None, database=None, derandomize=True)
+
+ROOT = Path(__file__).resolve().parents[2]
+CORPUS = Path(os.environ.get("FLOWVANE_CORPUS") or ROOT.parent / "shared" / "data")
+corpus = pytest.mark.skipif(
+    not (CORPUS / "unsw-nb15").is_dir(),
+    reason=f"no UNSW-NB15 files at {CORPUS}; set FLOWVANE_CORPUS to where they are",
+)
+
+AT = {name: column for column, name in enumerate(SCHEMA.names)}
+CLOCKS = st.sampled_from([1, 10, 1000, 10_000])
+
+
+def row(**values: float) -> FloatArray:
+    """One row ``[1, 42]``, 0 where not said."""
+    rows = np.zeros((1, len(AT)))
+    for name, value in values.items():
+        rows[0, AT[name]] = value
+    return rows
+
+
+def random_rows(seed: int, count: int = 50) -> FloatArray:
+    """Rows that hang together as published ones do: times in µs, every packet twice."""
+    rng = np.random.default_rng(seed)
+    rows = np.zeros((count, len(AT)))
+
+    def put(name: str, values: object) -> None:
+        rows[:, AT[name]] = values
+
+    dur_us = rng.choice([0, 1, 9, 999, 1000, 123_456, 59_999_999], count)
+    dur_us = np.where(rng.random(count) < 0.5, dur_us, rng.integers(0, 60_000_000, count))
+    synack_us = (dur_us * rng.random(count) * (rng.random(count) < 0.5)).astype(np.int64)
+    tcprtt_us = np.where(synack_us > 0, (synack_us + dur_us) // 2, 0)
+    put("dur", dur_us / 1e6)
+    put("synack", synack_us / 1e6)
+    put("tcprtt", tcprtt_us / 1e6)
+    put("ackdat", (tcprtt_us - synack_us) / 1e6)
+    for side in "sd":
+        packets = 2 * rng.choice([0 if side == "d" else 1, 1, 2, 5, 400], count)
+        span_us = np.where(packets > 2, (dur_us * rng.random(count)).astype(np.int64), 0)
+        put(f"{side}pkts", packets)
+        put(f"{side}bytes", packets * rng.integers(28, 1500, count))
+        put(f"{side}inpkt", span_us / 1e3 / np.maximum(packets - 1, 1))
+        put(f"{side}jit", rng.random(count) * 100)
+        put(f"{side}ttl", rng.choice([0, 31, 62, 254], count))
+        put(f"{side}tcpb", rng.integers(0, 2**32, count))
+    for name in ("proto", "state", "ct_srv_src", "ct_dst_ltm", "trans_depth", "is_sm_ips_ports"):
+        put(name, rng.integers(0, 2, count))
+    return rows
+
+
+def col(rows: FloatArray, name: str) -> FloatArray:
+    values: FloatArray = rows[:, AT[name]]
+    return values
+
+
+def again(rows: FloatArray, clock_us: int, seed: int = 0) -> FloatArray:
+    """Remeasured with a generator of its own."""
+    return remeasure(rows, clock_us, np.random.default_rng(seed))
+
+
+# ---------------------------------------------------------------------------------------
+# One copy of each packet, whole frames
+
+
+@pytest.mark.parametrize(
+    ("recorded", "packets"), [(10, 5), (2, 1), (400, 200), (0, 0), (1, 1), (11, 6)]
+)
+def test_copies_are_counted_once(recorded: int, packets: int) -> None:
+    for side in "sd":
+        result = again(row(dur=1.0, **{f"{side}pkts": recorded, f"{side}bytes": 60 * recorded}), 1)
+        assert col(result, f"{side}pkts") == packets
+
+
+def test_a_frame_has_14_octets_more_than_published() -> None:
+    # Ten records of 40 octets: five packets of 54.
+    result = again(row(dur=1.0, spkts=10, sbytes=400, smean=40, dpkts=2, dbytes=2000, dmean=1000), 1)
+    assert col(result, "sbytes") == 5 * (40 + 14)
+    assert col(result, "smean") == 54
+    assert col(result, "dbytes") == 1014
+    assert col(result, "dmean") == 1014
+
+
+def test_a_side_that_was_silent_stays_silent() -> None:
+    result = again(row(dur=1.0, spkts=10, sbytes=400), 1000)
+    for name in ("dpkts", "dbytes", "dmean", "dload", "dinpkt"):
+        assert col(result, name) == 0
+
+
+def test_mean_intervals_are_those_between_packets_not_between_copies() -> None:
+    # Packets at 0, 10, 20, 30 and 40 ms, each twice: published is 40 ms / 9.
+    result = again(row(dur=0.04, spkts=10, sbytes=400, sinpkt=40 / 9), 1000)
+    assert col(result, "sinpkt") == pytest.approx(10.0)
+    # Two copies of one packet 10 us apart are one packet.
+    result = again(row(dur=0.00001, spkts=2, sbytes=80, sinpkt=0.01), 1)
+    assert col(result, "sinpkt") == 0
+
+
+def test_jitter_is_rounded_to_the_clock() -> None:
+    result = again(row(dur=1.0, spkts=4, sjit=12.3456, djit=0.0004), 1000)
+    assert col(result, "sjit") == 12
+    assert col(result, "djit") == 0
+    assert col(again(row(dur=1.0, sjit=12.3456), 10), "sjit") == pytest.approx(12.35)
+
+
+@given(seed=st.integers(0, 2**32 - 1), clock_us=CLOCKS)
+@steady
+def test_other_columns_and_the_rows_given_are_left_alone(seed: int, clock_us: int) -> None:
+    rows = random_rows(seed)
+    before = rows.copy()
+    result = again(rows, clock_us)
+    np.testing.assert_array_equal(rows, before)
+    measured = {"dur", "rate", "synack", "tcprtt", "ackdat"} | {
+        f"{side}{what}"
+        for side in "sd"
+        for what in ("pkts", "bytes", "load", "inpkt", "jit", "mean")
+    }
+    for name in AT:
+        if name not in measured:
+            np.testing.assert_array_equal(col(result, name), col(rows, name), name)
+
+
+def test_the_same_seed_gives_the_same_rows() -> None:
+    rows = random_rows(1)
+    np.testing.assert_array_equal(again(rows, 1000, 5), again(rows, 1000, 5))
+
+
+# ---------------------------------------------------------------------------------------
+# The clock
+
+
+@given(seed=st.integers(0, 2**32 - 1), clock_us=CLOCKS)
+@steady
+def test_times_are_whole_ticks_and_less_than_one_off(seed: int, clock_us: int) -> None:
+    rows = random_rows(seed)
+    result = again(rows, clock_us, seed)
+    tick_s = clock_us / 1e6
+    for name in ("dur", "synack", "tcprtt", "ackdat"):
+        ticks = col(result, name) / tick_s
+        np.testing.assert_allclose(ticks, np.round(ticks), atol=1e-4, err_msg=name)
+    for name in ("dur", "synack", "tcprtt"):
+        off = np.abs(col(result, name) - col(rows, name))
+        assert off.max() < tick_s * (1 + 1e-6), name
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@steady
+def test_a_clock_of_a_microsecond_hardly_changes_a_duration(seed: int) -> None:
+    rows = random_rows(seed)
+    off = np.abs(col(again(rows, 1, seed), "dur") - col(rows, "dur"))
+    assert off.max() < 2e-6
+
+
+@given(seed=st.integers(0, 2**32 - 1), clock_us=CLOCKS)
+@steady
+def test_intervals_are_at_most_a_tick_over_their_gaps_off(seed: int, clock_us: int) -> None:
+    rows = random_rows(seed)
+    result = again(rows, clock_us, seed)
+    for side in "sd":
+        recorded, packets = col(rows, f"{side}pkts"), col(result, f"{side}pkts")
+        several = packets > 1
+        span = col(rows, f"{side}inpkt") * np.maximum(recorded - 1, 0)
+        off = np.abs(col(result, f"{side}inpkt") * (packets - 1) - span)
+        assert (off[several] < clock_us / 1e3 * (1 + 1e-6)).all()
+        assert (col(result, f"{side}inpkt")[~several] == 0).all()
+
+
+@given(seed=st.integers(0, 2**32 - 1), clock_us=CLOCKS)
+@steady
+def test_times_that_fit_the_clock_stay(seed: int, clock_us: int) -> None:
+    once = again(random_rows(seed), clock_us, 1)
+    twice = again(once, clock_us, 2)
+    for name in ("dur", "synack", "tcprtt", "ackdat", "sjit", "djit"):
+        np.testing.assert_allclose(col(twice, name), col(once, name), atol=1e-9, err_msg=name)
+
+
+def test_a_tick_that_is_no_binary_fraction_is_still_one_tick() -> None:
+    # 0.001 s is one tick of a millisecond clock and 0.29 s are 290, whatever floats say.
+    for dur in (0.001, 0.29, 0.57, 1.1, 59.999):
+        assert again(row(dur=dur), 1000, 3)[0, AT["dur"]] == pytest.approx(dur, abs=1e-12)
+
+
+def test_the_beginning_within_a_tick_decides_how_an_interval_comes_out() -> None:
+    # Half a tick is seen as a whole one by half of the flows.
+    rows = np.repeat(row(dur=0.0005), 4000, axis=0)
+    seen = col(again(rows, 1000), "dur")
+    assert set(seen.tolist()) == {0.0, 0.001}
+    assert 0.45 < (seen > 0).mean() < 0.55
+
+
+@given(seed=st.integers(0, 2**32 - 1), clock_us=CLOCKS)
+@steady
+def test_times_of_one_flow_share_their_beginning(seed: int, clock_us: int) -> None:
+    rows = random_rows(seed)
+    result = again(rows, clock_us, seed)
+    dur, tcprtt, synack = (col(result, name) for name in ("dur", "tcprtt", "synack"))
+    np.testing.assert_array_equal(col(result, "ackdat"), tcprtt - synack)
+    # What is longer never comes out shorter.
+    assert (synack <= tcprtt).all()
+    assert (tcprtt <= dur).all()
+    sent = col(result, "sinpkt") * np.maximum(col(result, "spkts") - 1, 0) / 1e3
+    assert (sent <= dur + 1e-9).all()
+    no_handshake = col(rows, "tcprtt") == 0
+    assert (tcprtt[no_handshake] == 0).all()
+    assert (synack[no_handshake] == 0).all()
+
+
+# ---------------------------------------------------------------------------------------
+# Rates
+
+
+@given(seed=st.integers(0, 2**32 - 1), clock_us=CLOCKS)
+@steady
+def test_rates_follow_from_the_remeasured_columns(seed: int, clock_us: int) -> None:
+    for values in again(random_rows(seed), clock_us, seed):
+        of = dict(zip(SCHEMA.names, values.tolist(), strict=True))
+        dur = of["dur"]
+        rate = (of["spkts"] + of["dpkts"] - 1) / dur if dur else 0
+        assert of["rate"] == pytest.approx(rate)
+        for side in "sd":
+            packets, octets = of[f"{side}pkts"], of[f"{side}bytes"]
+            load = 8 * (octets - octets // packets) / dur if dur and packets else 0
+            assert of[f"{side}load"] == pytest.approx(load)
+            mean = octets / packets if packets else 0
+            assert abs(of[f"{side}mean"] - mean) <= 0.5
+
+
+def test_formulas_by_hand() -> None:
+    def one(value: float) -> FloatArray:
+        return np.array([value])
+
+    # Three packets, 300 octets in 2 s: 8 * (300 - 100) / 2 bit/s and (3 - 1) / 2 packets/s.
+    assert load_bps(one(300), one(3), one(2.0)) == 800
+    assert load_bps(one(301), one(3), one(2.0)) == 804  # the mean packet is whole octets
+    assert load_bps(one(60), one(1), one(2.0)) == 0
+    assert rate_pps(one(3), one(2.0)) == 1
+    for packets, dur in ((0, 1.0), (3, 0.0), (0, 0.0)):
+        assert load_bps(one(0), one(packets), one(dur)) == 0
+    assert rate_pps(one(3), one(0.0)) == 0
+    assert mean_size(one(5), one(2)) == 3  # half-way cases up
+    assert mean_size(one(7), one(2)) == 4
+    assert mean_size(one(0), one(0)) == 0
+
+
+# ---------------------------------------------------------------------------------------
+# The two ways to a row meet
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Packets of one side: when (ms after the flow began) and how long from the IP header on."""
+
+    times_ms: list[int]
+    sizes: list[int]
+
+
+@given(
+    src=st.lists(st.tuples(st.integers(0, 5000), st.integers(46, 1500)), min_size=1, max_size=8),
+    dst=st.lists(st.tuples(st.integers(0, 5000), st.integers(46, 1500)), max_size=8),
+)
+@steady
+def test_a_remeasured_row_is_what_the_sensor_measures(
+    src: list[tuple[int, int]], dst: list[tuple[int, int]]
+) -> None:
+    sides = {"s": sorted([(0, src[0][1]), *src[1:]]), "d": sorted(dst)}
+    last_ms = max(time for packets in sides.values() for time, _ in packets)
+    # As the laboratory recorded it: every packet twice, octets without Ethernet's header.
+    published = row(dur=last_ms / 1e3)
+    flows = empty_flows(1)
+    flows["first_us"], flows["last_us"] = 1_000_000, 1_000_000 + last_ms * 1000
+    for short, side in (("s", "src"), ("d", "dst")):
+        packets = sides[short]
+        sizes = [size for _, size in packets]
+        published[0, AT[f"{short}pkts"]] = 2 * len(packets)
+        published[0, AT[f"{short}bytes"]] = 2 * sum(sizes)
+        if not packets:
+            continue
+        begin, end = packets[0][0], packets[-1][0]
+        published[0, AT[f"{short}inpkt"]] = (end - begin) / (2 * len(packets) - 1)
+        flows[f"{side}_packets"] = len(packets)
+        flows[f"{side}_bytes"] = sum(sizes) + 14 * len(packets)
+        flows[f"{side}_first_us"] = 1_000_000 + begin * 1000
+        flows[f"{side}_last_us"] = 1_000_000 + end * 1000
+    stream = FeatureStream(SCHEMA, 1000)
+    seen = np.concatenate([stream.push(flows)[1], stream.flush()[1]])
+    result = again(published, 1000, 4)
+    for name in ("dur", "rate"):
+        assert col(result, name) == pytest.approx(col(seen, name)), name
+    for side in "sd":
+        for what in ("pkts", "bytes", "mean", "inpkt", "load"):
+            name = f"{side}{what}"
+            assert col(result, name) == pytest.approx(col(seen, name)), name
+
+
+# ---------------------------------------------------------------------------------------
+# KDD
+
+
+def test_kdd_durations_end_with_the_active_timeout() -> None:
+    rows = np.zeros((5, 41))
+    rows[:, 0] = [0, 1, 1800, 1801, 58_329]
+    rows[:, 4] = 7
+    before = rows.copy()
+    result = kdd.remeasure(rows, 1000, np.random.default_rng(0))
+    assert result[:, 0].tolist() == [0, 1, 1800, 1800, 1800]
+    np.testing.assert_array_equal(result[:, 1:], before[:, 1:])
+    np.testing.assert_array_equal(rows, before)
+    np.testing.assert_array_equal(kdd.remeasure(result, 1000, np.random.default_rng(1)), result)
+
+
+def test_kdd_durations_are_whole_seconds_of_the_wire() -> None:
+    seconds = np.array([0.0, 0.999999, 1.0, 1799.5, 1800.0])
+    assert kdd.duration_s(seconds, 1800).tolist() == [0, 0, 1, 1799, 1800]
+
+
+# ---------------------------------------------------------------------------------------
+# The published rows
+
+
+@functools.cache
+def testing() -> Table:
+    """The published testing set, read once."""
+    return DATASETS["unsw-nb15"].load(CORPUS, "test")
+
+
+def share_equal(published: FloatArray, computed: FloatArray) -> float:
+    """Share of rows that agree to the six digits that are published at least."""
+    return float(np.isclose(computed, published, rtol=1e-6, atol=1e-6).mean())
+
+
+@corpus
+@pytest.mark.parametrize("side", ["s", "d"])
+def test_published_loads_are_the_formulas(side: str) -> None:
+    rows = testing().benign()
+    load = load_bps(col(rows, f"{side}bytes"), col(rows, f"{side}pkts"), col(rows, "dur"))
+    assert share_equal(col(rows, f"{side}load"), load) >= 0.999
+
+
+@corpus
+def test_published_rates_and_means_are_the_formulas() -> None:
+    rows = testing().benign()
+    rate = rate_pps(col(rows, "spkts") + col(rows, "dpkts"), col(rows, "dur"))
+    assert share_equal(col(rows, "rate"), rate) >= 0.999
+    for side in "sd":
+        mean = mean_size(col(rows, f"{side}bytes"), col(rows, f"{side}pkts"))
+        assert share_equal(col(rows, f"{side}mean"), mean) >= 0.999
+
+
+@corpus
+def test_published_round_trips_are_sums() -> None:
+    rows = testing().rows
+    both = col(rows, "synack") + col(rows, "ackdat")
+    assert np.abs(col(rows, "tcprtt") - both).max() < 2e-6
+
+
+@corpus
+def test_the_laboratory_recorded_every_packet_twice() -> None:
+    rows = testing().rows
+    proto = col(rows, "proto")
+    chosen = rows[(proto == PROTOCOLS.index("tcp")) | (proto == PROTOCOLS.index("udp"))]
+    even = (col(chosen, "spkts") % 2 == 0) & (col(chosen, "dpkts") % 2 == 0)
+    assert len(chosen) > 50_000
+    assert even.mean() >= 0.99

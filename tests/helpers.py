@@ -1,0 +1,299 @@
+"""What several tests share: rows, detectors, flows, captures, Suricata's schemas, the command.
+
+Whatever takes long to make is made once a process and kept.
+"""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jsonschema
+import numpy as np
+import pytest
+
+from examples import traffic
+from examples.sample_capture import make_sample
+from features.encoder import Encoded, Encoder
+from features.flows import FlowBatch, empty_flows, pack_address
+from features.registry import SCHEMAS
+from features.schema import FloatArray, Kind, Schema
+from models.bundle import build
+from models.calibration import Calibration
+from models.detector import Detector
+from models.heads import FAMILIES, Heads
+from models.vae import VaeConfig
+from sensor.captures import CaptureSpool, chain
+from sensor.cli import main
+from sensor.meter.stock import StockMeter
+from training.fit import FitConfig, fit
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("FLOWVANE_CORPUS") or ROOT.parent / "shared" / "data")
+"""Where the data sets, captures and Suricata's schemas are, if they are."""
+
+SAMPLE_SEED = 7
+MODELS = {"nsl-kdd": "kdd", "unsw-nb15": "unsw-nb15"}
+"""The models that ship, and the schema of each."""
+
+
+def _keep_compilations() -> None:
+    """Compile what is the same once a process: most of the time of a small fit is the compiler."""
+    directory = tempfile.mkdtemp(prefix="flowvane-tests-jax-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    jax.config.update("jax_compilation_cache_dir", directory)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+_keep_compilations()
+
+
+# Rows and detectors
+
+
+def make_rows(schema: Schema, count: int, seed: int = 0) -> FloatArray:
+    """Rows ``[count, F]`` that look a little like traffic: two sorts, all features measured."""
+    rng = np.random.default_rng(seed)
+    sort = rng.integers(0, 2, count)
+    columns = []
+    for feature in schema.features:
+        spread = rng.lognormal(0.0, 0.5, count)
+        match feature.kind:
+            case Kind.CATEGORICAL:
+                terms = min(3, len(feature.vocabulary))
+                values = np.where(rng.random(count) < 0.9, sort, rng.integers(0, terms, count))
+            case Kind.BINARY:
+                values = rng.random(count) < 0.1
+            case Kind.RATE:
+                values = np.where(sort == 0, 0.0, rng.random(count).round(2))
+            case Kind.COUNT:
+                values = np.floor(np.where(sort == 0, 2.0, 300.0) * spread)
+            case Kind.CONTINUOUS:
+                values = np.where(sort == 0, 0.0, 50.0 * spread)
+        columns.append(np.asarray(values, np.float64))
+    return np.column_stack(columns)
+
+
+@functools.cache
+def fitted_heads(schema: str, family: str) -> tuple[Encoder, Encoded, Heads]:
+    """An encoder and heads fitted on 600 rows of the schema's live features."""
+    made = SCHEMAS[schema]
+    encoder = Encoder.fit(made, made.select(live=True, testbed=False), make_rows(made, 600))
+    encoded = encoder.encode(make_rows(made, 600))
+    return encoder, encoded, FAMILIES[family].fit(encoder, encoded)
+
+
+@functools.cache
+def untrained(schema: str, family: str) -> Detector:
+    """A detector with the weights it was born with: all of a model but the training."""
+    encoder, _, heads = fitted_heads(schema, family)
+    config = VaeConfig(heads=family, hidden=(16, 8), latent=3)
+    detector = Detector(
+        name=f"untrained-{family}",
+        encoder=encoder,
+        heads=heads,
+        config=config,
+        model=build(config, encoder, heads, seed=1),
+        usual_kl=0.125 if heads.excess_kl else 0.0,
+        calibration=Calibration(np.zeros(1)),
+        clock_us=1000,
+        provenance={"made": "by a test"},
+    )
+    detector.calibration = Calibration(detector.score(make_rows(SCHEMAS[schema], 99, 1)).score)
+    return detector
+
+
+FITTED = {"gaussian": "kdd", "histogram": "unsw-nb15"}
+"""The schema on which a family is fitted; :func:`untrained` has the other pairs."""
+
+
+@functools.cache
+def fitted(family: str) -> Detector:
+    """A tiny detector freshly fitted on 600 rows."""
+    schema = SCHEMAS[FITTED[family]]
+    return fit(
+        schema,
+        schema.select(live=True, testbed=False),
+        make_rows(schema, 600),
+        name=f"tiny-{family}",
+        seed=3,
+        clock_us=1000,
+        config=FitConfig(epochs=2, batch=64),
+        network=VaeConfig(heads=family, hidden=(16, 8), latent=3),
+    )
+
+
+# Flows
+
+
+def make_flow(**fields: Any) -> FlowBatch:
+    """A FlowBatch of one row: a TCP flow of 2 and 1 packets, but for the `fields` given.
+
+    Addresses may be text, the application too.
+    """
+    flow = empty_flows(1)
+    given = {
+        "first_us": 1_768_467_600_000_000,
+        "last_us": 1_768_467_601_500_000,
+        "src_ip": "10.0.0.1",
+        "dst_ip": "10.0.0.2",
+        "src_port": 40_000,
+        "dst_port": 80,
+        "protocol": 6,
+        "ip_version": 6 if ":" in str(fields.get("src_ip", "")) else 4,
+        "src_packets": 2,
+        "dst_packets": 1,
+        "src_bytes": 150,
+        "dst_bytes": 60,
+        **fields,
+    }
+    for name, value in given.items():
+        if name in ("src_ip", "dst_ip") and isinstance(value, str):
+            value = np.frombuffer(pack_address(value), np.uint8)
+        flow[name] = value.encode() if isinstance(value, str) else value
+    return flow
+
+
+# Captures
+
+Frames = Sequence[tuple[int, bytes]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """The sample capture, whole and in pieces.
+
+    Attributes:
+        path: the whole capture.
+        truth: what there is to find in it.
+        excerpt: the 40 s with the port scan, ``excerpt.pcap``.
+        halves: the excerpt as a capture program would have rotated it, cut within the scan.
+        other: 20 s of the whole that overlap with the excerpt.
+    """
+
+    path: Path
+    truth: dict[str, Any]
+    excerpt: Path
+    halves: tuple[Path, Path]
+    other: Path
+
+
+@functools.cache
+def sample(factory: pytest.TempPathFactory) -> Sample:
+    """The sample capture, made once a session."""
+    made = make_sample(SAMPLE_SEED)
+    folder = factory.mktemp("sample")
+    start = made.frames[0][0]
+
+    def write(name: str, frames: Frames) -> Path:
+        traffic.write_pcap(folder / name, frames)
+        return folder / name
+
+    def between(begin_s: float, end_s: float) -> Frames:
+        return [f for f in made.frames if begin_s <= (f[0] - start) / 1e6 < end_s]
+
+    excerpt = between(140, 180)
+    return Sample(
+        path=write("sample.pcap", made.frames),
+        truth=made.truth,
+        excerpt=write("excerpt.pcap", excerpt),
+        halves=(
+            write("excerpt1.pcap", excerpt[: len(excerpt) // 2]),
+            write("excerpt2.pcap", excerpt[len(excerpt) // 2 :]),
+        ),
+        other=write("other.pcap", between(145, 165)),
+    )
+
+
+@functools.cache
+def metered(path: Path, schema: str) -> tuple[FlowBatch, ...]:
+    """The batches that the stock meter makes of a capture."""
+    settings = SCHEMAS[schema].meter
+    with CaptureSpool() as spool:
+        chains = chain([spool.open(path)], settings.idle_timeout_s * 1_000_000)
+        return tuple(StockMeter(chains, settings).flows())
+
+
+# Suricata's schemas
+
+_VERSIONS = ("7.0", "8.0")
+eve_schemas = pytest.mark.skipif(
+    not all((DATA / "eve" / f"schema-main-{version}.x.json").is_file() for version in _VERSIONS),
+    reason=f"Suricata's schemas are not in {DATA / 'eve'}; set FLOWVANE_CORPUS",
+)
+
+
+@functools.cache
+def _validators() -> dict[str, Any]:
+    """A validator for each version; the files name no draft, Suricata checks by the latest."""
+    made = {}
+    for version in _VERSIONS:
+        schema = json.loads((DATA / "eve" / f"schema-main-{version}.x.json").read_bytes())
+        kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
+        kind.check_schema(schema)
+        made[version] = kind(schema)
+    return made
+
+
+def faults(event: dict[str, Any]) -> list[str]:
+    """What either schema has against an event."""
+    return [
+        f"{version}: {error.json_path}: {error.message}"
+        for version, validator in _validators().items()
+        for error in validator.iter_errors(event)
+    ]
+
+
+def read_events(log_dir: Path) -> list[dict[str, Any]]:
+    """The events of ``eve.json``, each checked against the schemas where there are any."""
+    lines = (log_dir / "eve.json").read_bytes().split(b"\n")
+    assert lines.pop() == b""
+    events = [json.loads(line) for line in lines]
+    if not eve_schemas.args[0]:
+        wrong = {fault for event in events for fault in faults(event)}
+        assert not wrong
+    return events
+
+
+# The command
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """What a call of the command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines on standard error."""
+        return self.err.splitlines()
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> Ran:
+    """``flowvane ARGUMENTS`` in this process."""
+    capsys.readouterr()
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as stopped:  # argparse
+        code = int(stopped.code or 0)
+    out, err = capsys.readouterr()
+    return Ran(code, out, err)
+
+
+def about(lines: Iterable[str], path: object) -> str:
+    """The one line that names `path`."""
+    (line,) = [line for line in lines if str(path) in line]
+    return line
