@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import mmap
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, NamedTuple, Protocol, Self
 
 from sensor.errors import InputError
 
@@ -45,6 +47,10 @@ _PCAP_MAGIC = {
     b"\xa1\xb2\xcd\x34": (">", 1, 24),
 }
 _PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
+_PCAPNG_ORDER = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
+_SIMPLE = 3
+_PACKET_FIELDS = {2: "HHIIII", _SIMPLE: "I", 6: "IIIII"}
+"""Fixed fields of the obsolete, the simple and the enhanced packet block."""
 _GZIP_MAGIC, _XZ_MAGIC = b"\x1f\x8b", b"\xfd7zXZ\x00"
 _OTHER_FORMATS = {
     b"\x28\xb5\x2f\xfd": "zstd-compressed: decompress it first (zstd -d)",
@@ -56,8 +62,7 @@ _OTHER_FORMATS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """One record of a capture file: where it stands and what its header says."""
 
     time_us: int
@@ -161,98 +166,104 @@ class CaptureSpool:
         return copy, problem
 
     def _inspect(self, path: Path, plain: Path, problem: str) -> Capture:
-        packets: list[Packet] = []
-        link_types: set[int] = set()
-        rewrite = False
         with plain.open("rb") as file:
-            magic = file.read(4)
-            if magic in _PCAP_MAGIC:
-                reader = _read_pcap(file, magic)
-            elif magic == _PCAPNG_MAGIC:
-                interfaces: list[_Interface] = []
-                reader = _read_pcapng(file, interfaces)
-            else:
-                raise InputError(f"{path}: {_what_else(plain)}{_and(problem)}")
-            try:
-                for packet in reader:
-                    packets.append(packet)
-                    link_types.add(packet.link_type)
-            except _Damage as damage:
-                if not problem:
-                    problem = f"{damage.reason} at offset {damage.offset}"
-                rewrite = True
-            if magic == _PCAPNG_MAGIC:
-                # libpcap wants one link type and one snapshot length in a pcapng file.
-                rewrite = rewrite or len({i.fixed for i in interfaces}) > 1
-            if problem:
-                problem = f"{problem}; {len(packets)} packets before it are used"
-            unknown = link_types - METERED_LINKTYPES - {LINKTYPE_SLL2}
-            if unknown and unknown == link_types:
-                raise InputError(f"{path}: link type {_link_names(unknown)} cannot be metered")
-            if unknown:
-                problem = (
-                    f"{problem + '; ' if problem else ''}packets of link type "
-                    f"{_link_names(unknown)} cannot be metered and are left out"
-                )
-            if rewrite or unknown or LINKTYPE_SLL2 in link_types:
-                parts = self._rewrite(file, packets)
-            else:
-                parts = _whole(plain, packets)
-        return Capture(path, parts, len(packets), problem)
+            if not plain.stat().st_size:
+                raise InputError(f"{path}: is empty{_and(problem)}")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return self._look_through(path, plain, data, problem)
 
-    def _rewrite(self, file: IO[bytes], packets: Sequence[Packet]) -> tuple[Part, ...]:
+    def _look_through(self, path: Path, plain: Path, data: mmap.mmap, problem: str) -> Capture:
+        reader = _reader(data)
+        if reader is None:
+            raise InputError(f"{path}: {_what_else(data[:512])}{_and(problem)}")
+        census: dict[int, _Census] = {}
+        try:
+            for packet in reader.packets():
+                census.setdefault(packet.link_type, _Census()).add(packet)
+        except _Damage as damage:
+            problem = problem or f"{damage.reason} at offset {damage.offset}"
+            reader.end = damage.offset
+            rewrite = True
+        else:
+            rewrite = reader.varied
+        packets = sum(each.packets for each in census.values())
+        if problem:
+            problem = f"{problem}; {packets} packets before it are used"
+        unknown = census.keys() - METERED_LINKTYPES - {LINKTYPE_SLL2}
+        if unknown and unknown == census.keys():
+            raise InputError(f"{path}: link type {_link_names(unknown)} cannot be metered")
+        if unknown:
+            problem = (
+                f"{problem + '; ' if problem else ''}packets of link type "
+                f"{_link_names(unknown)} cannot be metered and are left out"
+            )
+        if rewrite or unknown or LINKTYPE_SLL2 in census:
+            parts = self._rewrite(reader, census)
+        else:
+            parts = tuple(each.part(plain, link_type) for link_type, each in census.items())
+        return Capture(path, parts, packets, problem)
+
+    def _rewrite(self, reader: _Reader, census: dict[int, _Census]) -> tuple[Part, ...]:
         """Copy the packets that can be metered into classic pcap files, one a link type."""
-        parts = []
-        for link_type in sorted({packet.link_type for packet in packets}):
-            target = LINKTYPE_SLL if link_type == LINKTYPE_SLL2 else link_type
-            if target not in METERED_LINKTYPES:
-                continue
-            chosen = [packet for packet in packets if packet.link_type == link_type]
-            copy = self._new_copy()
-            with copy.open("wb") as out:
+        parts: list[Part] = []
+        copies: dict[int, IO[bytes]] = {}
+        with ExitStack() as stack:
+            for link_type, each in sorted(census.items()):
+                target = LINKTYPE_SLL if link_type == LINKTYPE_SLL2 else link_type
+                if target not in METERED_LINKTYPES:
+                    continue
+                copy = self._new_copy()
+                copies[link_type] = stack.enter_context(copy.open("wb"))
                 header = (0xA1B2C3D4, 2, 4, 0, 0, MAX_RECORD_BYTES, target)
-                out.write(struct.pack("<IHHiIII", *header))
-                for packet in chosen:
-                    file.seek(packet.data_at)
-                    data = file.read(packet.captured)
-                    length = packet.length
-                    if link_type == LINKTYPE_SLL2:
-                        data, length = _cooked_v1(data), length - 4
-                    seconds, micros = divmod(packet.time_us, 1_000_000)
-                    record = (seconds & 0xFFFFFFFF, micros, len(data), max(length, len(data)))
-                    out.write(struct.pack("<IIII", *record) + data)
-            parts.append(_part(copy, target, chosen))
+                copies[link_type].write(struct.pack("<IHHiIII", *header))
+                parts.append(each.part(copy, target))
+            for packet in reader.packets():
+                if packet.link_type not in copies:
+                    continue
+                frame = reader.data[packet.data_at : packet.data_at + packet.captured]
+                length = packet.length
+                if packet.link_type == LINKTYPE_SLL2:
+                    frame, length = _cooked_v1(frame), length - 4
+                seconds, micros = divmod(packet.time_us, 1_000_000)
+                record = (seconds & 0xFFFFFFFF, micros, len(frame), max(length, len(frame)))
+                copies[packet.link_type].write(struct.pack("<IIII", *record) + frame)
         return tuple(parts)
+
+
+@dataclass(slots=True)
+class _Census:
+    """How many packets of a link type there are, and when."""
+
+    packets: int = 0
+    first_us: int = 0
+    last_us: int = 0
+
+    def add(self, packet: Packet) -> None:
+        self.first_us = min(self.first_us, packet.time_us) if self.packets else packet.time_us
+        self.last_us = max(self.last_us, packet.time_us) if self.packets else packet.time_us
+        self.packets += 1
+
+    def part(self, path: Path, link_type: int) -> Part:
+        return Part(path, link_type, self.packets, self.first_us, self.last_us)
 
 
 def _and(problem: str) -> str:
     return f"; {problem}" if problem else ""
 
 
-def _part(path: Path, link_type: int, packets: Sequence[Packet]) -> Part:
-    times = [packet.time_us for packet in packets]
-    return Part(path, link_type, len(packets), min(times), max(times))
-
-
-def _whole(path: Path, packets: Sequence[Packet]) -> tuple[Part, ...]:
-    return (_part(path, packets[0].link_type, packets),) if packets else ()
-
-
-def _link_names(link_types: set[int]) -> str:
+def _link_names(link_types: Set[int]) -> str:
     return ", ".join(
         f"{number} ({LINKTYPE_NAMES[number]})" if number in LINKTYPE_NAMES else str(number)
         for number in sorted(link_types)
     )
 
 
-def _what_else(path: Path) -> str:
-    """What a file that is no capture looks like."""
-    with path.open("rb") as file:
-        head = file.read(512)
+def _what_else(head: bytes) -> str:
+    """What a file that is no capture looks like, by its first bytes."""
     for magic, what in _OTHER_FORMATS.items():
         if head.startswith(magic):
             return what
-    if head and all(byte >= 32 or byte in b"\t\n\r" for byte in head):
+    if all(byte >= 32 or byte in b"\t\n\r" for byte in head):
         return "is a text file, not a pcap or pcapng capture"
     return "is not a pcap or pcapng capture"
 
@@ -265,132 +276,166 @@ def _cooked_v1(data: bytes) -> bytes:
     return b"\0" + kind + hardware + b"\0" + width + data[12:20] + protocol + data[20:]
 
 
-def _read_pcap(file: IO[bytes], magic: bytes) -> Iterator[Packet]:
-    order, per_micro, header_bytes = _PCAP_MAGIC[magic]
-    header = file.read(20)
-    if len(header) < 20:
-        raise _Damage(0, "the file header is cut")
-    snaplen, link_field = struct.unpack(order + "II", header[12:])
-    link_type = link_field & 0xFFFF
-    largest = max(MAX_RECORD_BYTES, snaplen if snaplen < 1 << 28 else 0)
-    offset = 24
-    size = file.seek(0, 2)
-    file.seek(offset)
-    unpack = struct.Struct(order + "IIII").unpack_from
-    while offset < size:
-        head = file.read(header_bytes)
-        if len(head) < header_bytes:
-            raise _Damage(offset, "cut within a packet header")
-        seconds, fraction, captured, length = unpack(head)
-        if captured > largest:
-            raise _Damage(offset, f"a packet claims {captured} bytes")
-        if offset + header_bytes + captured > size:
-            raise _Damage(offset, "cut within a packet")
-        time_us = seconds * 1_000_000 + fraction // per_micro
-        yield Packet(time_us, link_type, offset + header_bytes, captured, length)
-        offset += header_bytes + captured
-        file.seek(offset)
+class _Reader(Protocol):
+    """Walks the records of a capture, any number of times.
+
+    Attributes:
+        data: the whole file.
+        end: offset at which to stop, for a walk that knows where the damage is.
+    """
+
+    data: mmap.mmap
+    end: int
+
+    @property
+    def varied(self) -> bool:
+        """Whether the interfaces met differ in what libpcap wants to be one in a file."""
+
+    def packets(self) -> Iterator[Packet]:
+        """The packets, in the order of the file.
+
+        Raises:
+            _Damage: the file goes wrong before `end`.
+        """
+
+
+def _reader(data: mmap.mmap) -> _Reader | None:
+    """The reader for a file, by its first bytes."""
+    if data[:4] in _PCAP_MAGIC:
+        return _PcapReader(data)
+    return _PcapngReader(data) if data[:4] == _PCAPNG_MAGIC else None
+
+
+class _PcapReader:
+    """Classic pcap."""
+
+    varied = False
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data = data
+        self.end = len(data)
+
+    def packets(self) -> Iterator[Packet]:
+        data, end = self.data, self.end
+        order, per_micro, header_bytes = _PCAP_MAGIC[data[:4]]
+        if len(data) < 24:
+            raise _Damage(0, "the file header is cut")
+        snaplen, link_field = struct.unpack_from(order + "II", data, 16)
+        link_type = link_field & 0xFFFF
+        largest = max(MAX_RECORD_BYTES, snaplen if snaplen < 1 << 28 else 0)
+        unpack = struct.Struct(order + "IIII").unpack_from
+        offset = 24
+        while offset < end:
+            begin = offset + header_bytes
+            if begin > end:
+                raise _Damage(offset, "cut within a packet header")
+            seconds, fraction, captured, length = unpack(data, offset)
+            if captured > largest:
+                raise _Damage(offset, f"a packet claims {captured} bytes")
+            if begin + captured > end:
+                raise _Damage(offset, "cut within a packet")
+            time_us = seconds * 1_000_000 + fraction // per_micro
+            yield Packet(time_us, link_type, begin, captured, length)
+            offset = begin + captured
 
 
 @dataclass(frozen=True, slots=True)
 class _Interface:
-    """A pcapng interface: `fixed` is what libpcap wants to be the same in a file."""
+    """A pcapng interface, as its description block says."""
 
     link_type: int
     snaplen: int
     ticks_per_s: int
     offset_s: int
 
+    @classmethod
+    def parse(cls, body: bytes, order: str) -> Self:
+        """The interface of a description block with this body."""
+        link_type, _, snaplen = struct.unpack_from(order + "HHI", body)
+        ticks_per_s, offset_s, at = 1_000_000, 0, 8
+        while at + 4 <= len(body):
+            code, width = struct.unpack_from(order + "HH", body, at)
+            value = body[at + 4 : at + 4 + width]
+            if code == 0:
+                break
+            if code == 9 and len(value) == 1:
+                exponent = value[0] & 0x7F
+                # A clock beyond 10^-18 s is damage, not a clock.
+                base = 2 if value[0] & 0x80 else 10
+                ticks_per_s = base ** min(exponent, 18 if base == 10 else 62)
+            elif code == 14 and len(value) == 8:
+                (offset_s,) = struct.unpack(order + "q", value)
+            at += 4 + (width + 3) // 4 * 4
+        return cls(link_type, snaplen, ticks_per_s, offset_s)
+
+
+class _PcapngReader:
+    """pcapng: enhanced, simple and obsolete packet blocks of all sections."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data = data
+        self.end = len(data)
+        self._kinds: set[tuple[int, int]] = set()
+
     @property
-    def fixed(self) -> tuple[int, int]:
-        return self.link_type, self.snaplen
+    def varied(self) -> bool:
+        return len(self._kinds) > 1
 
+    def packets(self) -> Iterator[Packet]:
+        data, end = self.data, self.end
+        offset, order, last_us = 0, "<", 0
+        section: list[_Interface] = []
+        while offset < end:
+            if offset + 12 > end:
+                raise _Damage(offset, "cut within a block header")
+            if data[offset : offset + 4] == _PCAPNG_MAGIC:
+                order = _PCAPNG_ORDER.get(data[offset + 8 : offset + 12], "")
+                if not order:
+                    raise _Damage(offset, "a section header without its byte-order mark")
+                section = []
+            kind, total = struct.unpack_from(order + "II", data, offset)
+            if total < 12 or total % 4 or total > 1 << 28:
+                raise _Damage(offset, f"a block claims {total} bytes")
+            if offset + total > end:
+                raise _Damage(offset, "cut within a block")
+            if kind == 1 and total >= 20:
+                section.append(_Interface.parse(data[offset + 8 : offset + total - 4], order))
+                self._kinds.add((section[-1].link_type, section[-1].snaplen))
+            elif kind in _PACKET_FIELDS:
+                packet = self._packet(kind, total, offset, order, section, last_us)
+                last_us = packet.time_us
+                yield packet
+            offset += total
 
-def _interface(body: bytes, order: str) -> _Interface:
-    link_type, _, snaplen = struct.unpack_from(order + "HHI", body)
-    ticks_per_s, offset_s, at = 1_000_000, 0, 8
-    while at + 4 <= len(body):
-        code, width = struct.unpack_from(order + "HH", body, at)
-        value = body[at + 4 : at + 4 + width]
-        if code == 0:
-            break
-        if code == 9 and width == 1:
-            exponent = value[0] & 0x7F
-            # A clock beyond 10^-18 s is damage, not a clock.
-            base = 2 if value[0] & 0x80 else 10
-            ticks_per_s = base ** min(exponent, 18 if base == 10 else 62)
-        elif code == 14 and width == 8:
-            (offset_s,) = struct.unpack(order + "q", value)
-        at += 4 + (width + 3) // 4 * 4
-    return _Interface(link_type, snaplen, ticks_per_s, offset_s)
-
-
-def _read_pcapng(file: IO[bytes], interfaces: list[_Interface]) -> Iterator[Packet]:
-    """Packets of all sections; `interfaces` is filled with all interfaces met."""
-    size = file.seek(0, 2)
-    offset, order, last_us = 0, "<", 0
-    section: list[_Interface] = []
-    while offset < size:
-        file.seek(offset)
-        head = file.read(12)
-        if len(head) < 12:
-            raise _Damage(offset, "cut within a block header")
-        if head[:4] == _PCAPNG_MAGIC:
-            order = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}.get(head[8:12], "")
-            if not order:
-                raise _Damage(offset, "a section header without its byte-order mark")
-            section = []
-        kind, total = struct.unpack_from(order + "II", head)
-        if total < 12 or total % 4 or total > 1 << 28:
-            raise _Damage(offset, f"a block claims {total} bytes")
-        if offset + total > size:
-            raise _Damage(offset, "cut within a block")
-        file.seek(offset + 8)
-        if kind == 1 and total >= 20:
-            interface = _interface(file.read(total - 12), order)
-            section.append(interface)
-            interfaces.append(interface)
-        elif kind in (2, 3, 6):
-            packet = _pcapng_packet(file, kind, total, offset, order, section, last_us)
-            last_us = packet.time_us
-            yield packet
-        offset += total
-
-
-def _pcapng_packet(
-    file: IO[bytes],
-    kind: int,
-    total: int,
-    offset: int,
-    order: str,
-    section: Sequence[_Interface],
-    last_us: int,
-) -> Packet:
-    """The packet of an enhanced (6), simple (3) or obsolete (2) packet block."""
-    fixed = 4 if kind == 3 else 20
-    body = file.read(fixed)
-    if total < 12 + fixed:
-        raise _Damage(offset, "a packet block too short for its fields")
-    if kind == 3:
-        (length,) = struct.unpack(order + "I", body)
-        number, captured = 0, min(length, total - 16)
-    elif kind == 6:
-        number, high, low, captured, length = struct.unpack(order + "IIIII", body)
-    else:
-        number, _, high, low, captured, length = struct.unpack(order + "HHIIII", body)
-    if number >= len(section):
-        raise _Damage(offset, f"a packet of interface {number}, which was not described")
-    if captured > total - 12 - fixed:
-        raise _Damage(offset, f"a packet claims {captured} bytes")
-    interface = section[number]
-    if kind == 3:
-        # A simple packet block has no time: the packet before it is the best there is.
-        captured = min(captured, interface.snaplen or captured)
-        time_us = last_us
-    else:
-        ticks = (high << 32) | low
-        time_us = ticks * 1_000_000 // interface.ticks_per_s + interface.offset_s * 1_000_000
-    return Packet(time_us, interface.link_type, offset + 8 + fixed, captured, length)
+    def _packet(
+        self,
+        kind: int,
+        total: int,
+        offset: int,
+        order: str,
+        section: Sequence[_Interface],
+        last_us: int,
+    ) -> Packet:
+        """The packet of a block; `last_us` is the time of the one before it."""
+        fields = struct.Struct(order + _PACKET_FIELDS[kind])
+        if total < 12 + fields.size:
+            raise _Damage(offset, "a packet block too short for its fields")
+        values = fields.unpack_from(self.data, offset + 8)
+        number = 0 if kind == _SIMPLE else values[0]
+        if number >= len(section):
+            raise _Damage(offset, f"a packet of interface {number}, which was not described")
+        interface = section[number]
+        if kind == _SIMPLE:
+            # A simple packet block has no time: the packet before it is the best there is.
+            (length,), time_us = values, last_us
+            captured = min(length, total - 16, interface.snaplen or length)
+        else:
+            high, low, captured, length = values[-4:]
+            ticks = (high << 32) | low
+            time_us = ticks * 1_000_000 // interface.ticks_per_s + interface.offset_s * 1_000_000
+        if captured > total - 12 - fields.size:
+            raise _Damage(offset, f"a packet claims {captured} bytes")
+        return Packet(time_us, interface.link_type, offset + 8 + fields.size, captured, length)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -223,6 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     console = Console(quiet=getattr(args, "quiet", False))
     run: Callable[[argparse.Namespace, Console], ExitCode] = args.run
+    # SIGTERM ends a command as Ctrl-C does: in order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return int(run(args, console))
     except FlowvaneError as error:

@@ -23,7 +23,7 @@ class ExitCode(IntEnum):
     DATASET = 6
     """A data-set file is missing or not what it claims to be."""
     INTERRUPTED = 130
-    """Stopped by SIGINT; what was scored before is written."""
+    """Stopped by SIGINT or SIGTERM; what was scored before is written."""
 
 
 class FlowvaneError(Exception):

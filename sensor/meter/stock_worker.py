@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import threading
@@ -97,15 +98,21 @@ def _send(out: IO[bytes], kind: bytes, body: bytes) -> None:
 
 
 class _Watch(threading.Thread):
-    """Ends this process when a meter process dies, since NFStreamer would wait for ever."""
+    """Ends this process when its meter dies, for which NFStreamer would wait for ever.
+
+    Ends both when the process that wants the flows is gone, so that none is left behind.
+    """
 
     def __init__(self, out: IO[bytes]) -> None:
         super().__init__(daemon=True)
         self._out = out
+        self._parent = os.getppid()
         self._seen: dict[int, Any] = {}
 
     def run(self) -> None:
         while True:
+            if os.getppid() != self._parent:
+                os.killpg(os.getpgrp(), signal.SIGKILL)
             for child in multiprocessing.active_children():
                 self._seen[child.pid or 0] = child
             for child in self._seen.values():

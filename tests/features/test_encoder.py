@@ -217,10 +217,9 @@ def test_what_was_encoded_can_be_decoded(schema: Schema, seed: int) -> None:
 
 @every_schema
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(steady, max_examples=10)
+@settings(steady, max_examples=4)
 def test_numpy_and_jax_agree(schema: Schema, seed: int) -> None:
     rows = schema_rows(schema, 32, seed)
-    rows[0, schema.names.index(schema.features[-1].name)] = 1
     encoder = Encoder.fit(schema, schema.names, rows)
     on_host = encoder.encode(rows)
     jitted = jax.jit(lambda values: encoder.encode(values, jnp))

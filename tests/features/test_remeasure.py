@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -268,14 +267,6 @@ def test_formulas_by_hand() -> None:
 # The two ways to a row meet
 
 
-@dataclass(frozen=True)
-class Sent:
-    """Packets of one side: when (ms after the flow began) and how long from the IP header on."""
-
-    times_ms: list[int]
-    sizes: list[int]
-
-
 @given(
     src=st.lists(st.tuples(st.integers(0, 5000), st.integers(46, 1500)), min_size=1, max_size=8),
     dst=st.lists(st.tuples(st.integers(0, 5000), st.integers(46, 1500)), max_size=8),
@@ -284,6 +275,7 @@ class Sent:
 def test_a_remeasured_row_is_what_the_sensor_measures(
     src: list[tuple[int, int]], dst: list[tuple[int, int]]
 ) -> None:
+    # Time in ms after the flow began, and octets from the IP header on, of each packet.
     sides = {"s": sorted([(0, src[0][1]), *src[1:]]), "d": sorted(dst)}
     last_ms = max(time for packets in sides.values() for time, _ in packets)
     # As the laboratory recorded it: every packet twice, octets without Ethernet's header.
@@ -340,7 +332,7 @@ def test_kdd_durations_are_whole_seconds_of_the_wire() -> None:
 
 
 @functools.cache
-def testing() -> Table:
+def published_rows() -> Table:
     """The published testing set, read once."""
     return DATASETS["unsw-nb15"].load(CORPUS, "test")
 
@@ -353,14 +345,14 @@ def share_equal(published: FloatArray, computed: FloatArray) -> float:
 @corpus
 @pytest.mark.parametrize("side", ["s", "d"])
 def test_published_loads_are_the_formulas(side: str) -> None:
-    rows = testing().benign()
+    rows = published_rows().benign()
     load = load_bps(col(rows, f"{side}bytes"), col(rows, f"{side}pkts"), col(rows, "dur"))
     assert share_equal(col(rows, f"{side}load"), load) >= 0.999
 
 
 @corpus
 def test_published_rates_and_means_are_the_formulas() -> None:
-    rows = testing().benign()
+    rows = published_rows().benign()
     rate = rate_pps(col(rows, "spkts") + col(rows, "dpkts"), col(rows, "dur"))
     assert share_equal(col(rows, "rate"), rate) >= 0.999
     for side in "sd":
@@ -370,14 +362,14 @@ def test_published_rates_and_means_are_the_formulas() -> None:
 
 @corpus
 def test_published_round_trips_are_sums() -> None:
-    rows = testing().rows
+    rows = published_rows().rows
     both = col(rows, "synack") + col(rows, "ackdat")
     assert np.abs(col(rows, "tcprtt") - both).max() < 2e-6
 
 
 @corpus
 def test_the_laboratory_recorded_every_packet_twice() -> None:
-    rows = testing().rows
+    rows = published_rows().rows
     proto = col(rows, "proto")
     chosen = rows[(proto == PROTOCOLS.index("tcp")) | (proto == PROTOCOLS.index("udp"))]
     even = (col(chosen, "spkts") % 2 == 0) & (col(chosen, "dpkts") % 2 == 0)
