@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jsonschema
 import numpy as np
 import pytest
+from flax import nnx
 
 from examples import traffic
 from examples.sample_capture import make_sample
@@ -31,7 +33,7 @@ from models.bundle import build
 from models.calibration import Calibration
 from models.detector import Detector
 from models.heads import FAMILIES, Heads
-from models.vae import VaeConfig
+from models.vae import Vae, VaeConfig
 from sensor.captures import CaptureSpool, chain
 from sensor.cli import main
 from sensor.meter.stock import StockMeter
@@ -47,12 +49,22 @@ MODELS = {"nsl-kdd": "kdd", "unsw-nb15": "unsw-nb15"}
 
 
 def _keep_compilations() -> None:
-    """Compile what is the same once a process: most of the time of a small fit is the compiler."""
-    directory = tempfile.mkdtemp(prefix="flowvane-tests-jax-")
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    jax.config.update("jax_compilation_cache_dir", directory)
+    """Compile what is the same once a run: most of the time of a small fit is the compiler."""
+    run_id = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
+    directory = Path(tempfile.gettempdir()) / f"flowvane-tests-{run_id}"
+    user = directory / "users" / str(os.getpid())
+    user.parent.mkdir(parents=True, exist_ok=True)
+    user.touch()
+    jax.config.update("jax_compilation_cache_dir", str(directory / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+    def leave() -> None:
+        user.unlink(missing_ok=True)
+        if not any(user.parent.iterdir()):  # no other worker of this run is left
+            shutil.rmtree(directory, ignore_errors=True)
+
+    atexit.register(leave)
 
 
 _keep_compilations()
@@ -93,9 +105,21 @@ def fitted_heads(schema: str, family: str) -> tuple[Encoder, Encoded, Heads]:
     return encoder, encoded, FAMILIES[family].fit(encoder, encoded)
 
 
+def born(config: VaeConfig, encoder: Encoder, heads: Heads, seed: int) -> Vae:
+    """A network with weights out of numpy: :func:`build` has a compiler make them, slowly."""
+    rng = np.random.default_rng(seed)
+    graph, state = nnx.split(nnx.eval_shape(lambda: build(config, encoder, heads)))
+    weights = []
+    for path, leaf in nnx.to_flat_state(state):
+        spread = rng.normal(size=leaf.shape) / np.sqrt(leaf.shape[0])
+        weights.append((path, leaf.replace(jnp.asarray(spread, leaf.dtype))))
+    made: Vae = nnx.merge(graph, nnx.from_flat_state(weights))
+    return made
+
+
 @functools.cache
 def untrained(schema: str, family: str) -> Detector:
-    """A detector with the weights it was born with: all of a model but the training."""
+    """A detector with random weights: all of a model but the training."""
     encoder, _, heads = fitted_heads(schema, family)
     config = VaeConfig(heads=family, hidden=(16, 8), latent=3)
     detector = Detector(
@@ -103,7 +127,7 @@ def untrained(schema: str, family: str) -> Detector:
         encoder=encoder,
         heads=heads,
         config=config,
-        model=build(config, encoder, heads, seed=1),
+        model=born(config, encoder, heads, seed=1),
         usual_kl=0.125 if heads.excess_kl else 0.0,
         calibration=Calibration(np.zeros(1)),
         clock_us=1000,

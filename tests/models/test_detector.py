@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from features.encoder import CategoryColumn, Encoder, NumericColumn
 from features.registry import SCHEMAS
 from features.schema import FloatArray, Kind
-from models.bundle import build, load
+from models.bundle import load
 from models.calibration import Calibration
 from models.detector import BATCH, Detector, Scores
 from models.heads import FAMILIES, GaussianHeads
 from models.vae import VaeConfig
-from tests.helpers import MODELS, make_rows, untrained
+from tests.helpers import MODELS, born, make_rows, untrained
 
 DETECTORS = [(family, schema) for family in FAMILIES for schema in SCHEMAS]
 POOL = BATCH + 300
@@ -189,7 +189,7 @@ def by_hand(outputs: dict[str, float | tuple[float, float]], kl_free: float = 0.
     )
     heads = GaussianHeads(encoder)
     config = VaeConfig(heads="gaussian", hidden=(4, 4), latent=2)
-    model = build(config, encoder, heads)
+    model = born(config, encoder, heads, seed=1)
     bias = [outputs.get(name, 0.0) for name in ("bytes", "rate", "bytes_raw", "rate_raw", "land")]
     bias += [outputs.get(name, 0.0) for name in ("unseen", "udp", "icmp")]
     model.outputs.kernel = nnx.Param(np.zeros((4, heads.width), np.float32))
@@ -297,9 +297,10 @@ def test_a_histogram_expects_the_value_that_all_training_rows_had() -> None:
     encoder = Encoder.fit(schema, [*constant, "proto"], rows)
     heads = FAMILIES["histogram"].fit(encoder, encoder.encode(rows))
     config = VaeConfig(heads="histogram", hidden=(4, 4), latent=2)
-    model = build(config, encoder, heads)
+    model = born(config, encoder, heads, seed=1)
     # All codes equally likely: the median bin is the middle one of three, the value's own.
     model.outputs.kernel = nnx.Param(np.zeros((4, heads.width), np.float32))
+    model.outputs.bias = nnx.Param(np.zeros(heads.width, np.float32))
     detector = Detector(
         name="constant", encoder=encoder, heads=heads, config=config, model=model, usual_kl=0.0,
         calibration=Calibration(np.zeros(1)), clock_us=1, provenance={},
