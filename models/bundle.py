@@ -74,9 +74,7 @@ def save(detector: Detector, directory: Path) -> None:
         MANIFEST: (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode(),
         TENSORS: save_tensors({k: np.ascontiguousarray(v) for k, v in tensors.items()}),
     }
-    contents[SUMS] = "".join(
-        f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in contents.items()
-    ).encode()
+    contents[SUMS] = _sums(contents)
     try:
         _replace(directory, contents)
     except OSError as error:
@@ -133,23 +131,30 @@ def load(name_or_directory: str | Path, schema: str | None = None) -> Detector:
 
 def _read_checked(directory: Path) -> dict[str, bytes]:
     try:
-        lines = (directory / SUMS).read_text("utf-8").splitlines()
-        sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+        sums = (directory / SUMS).read_bytes()
         contents = {name: (directory / name).read_bytes() for name in (MANIFEST, TENSORS)}
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise BundleError(f"{directory}: not a model bundle: {missing} is missing") from error
     except OSError as error:
         raise BundleError(f"{directory}: {(error.strerror or str(error)).lower()}") from error
-    except ValueError as error:
-        raise BundleError(f"{directory}: {SUMS} is damaged") from error
     for name, data in contents.items():
-        if sums.get(name) != hashlib.sha256(data).hexdigest():
+        if _sum_line(name, data) not in sums:
             raise BundleError(
                 f"{directory}: {name} is not what {SUMS} says: the bundle is damaged or was "
                 "changed; get it again or train it again"
             )
+    if sums != _sums(contents):
+        raise BundleError(f"{directory}: {SUMS} is damaged or was changed; get the bundle again")
     return contents
+
+
+def _sum_line(name: str, data: bytes) -> bytes:
+    return f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode()
+
+
+def _sums(contents: dict[str, bytes]) -> bytes:
+    return b"".join(_sum_line(name, data) for name, data in contents.items())
 
 
 def _load(directory: Path, wanted: str | None) -> Detector:
@@ -199,6 +204,12 @@ def _assemble(
     stored = {
         name.removeprefix(_HEADS): leaf for name, leaf in tensors.items() if name.startswith(_HEADS)
     }
+    for name in ("calibration.scores", *(_HEADS + name for name in stored)):
+        leaf = tensors[name]
+        if leaf.dtype != np.float32 or leaf.ndim != 1:
+            raise BundleError(
+                f"{directory}: {name} is {leaf.dtype}{list(leaf.shape)}, not a list of float32"
+            )
     heads = FAMILIES[config.heads].from_tensors(encoder, stored)
     # Shapes only: initial weights would be drawn, compiled for, and thrown away.
     graph, state = nnx.split(nnx.eval_shape(lambda: build(config, encoder, heads)))

@@ -20,6 +20,8 @@ from models.vae import Vae, VaeConfig, kl_nats
 _RANGE = {Kind.COUNT: (0.0, np.inf), Kind.RATE: (0.0, 1.0)}
 """Values that a kind can have; a Gaussian's mean need not know."""
 
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 BATCH = 1024
 """Rows scored at once. One size, so one compilation and the same arithmetic for every row."""
 
@@ -121,7 +123,8 @@ class Detector:
             bad = self.features[int(np.argwhere(~np.isfinite(used))[0, 1])].name
             raise ValueError(f"feature {bad} is not finite in every row")
         padded = np.zeros((-(-len(rows) // BATCH) * BATCH, rows.shape[1]), np.float32)
-        padded[: len(rows)] = np.nan_to_num(rows)
+        # Beyond float32 is beyond anything: as good as its end.
+        padded[: len(rows)] = np.clip(np.nan_to_num(rows), -_FLOAT32_MAX, _FLOAT32_MAX)
         return list(padded.reshape(-1, BATCH, rows.shape[1]))
 
     def score(self, rows: FloatArray) -> Scores:

@@ -8,18 +8,18 @@ link types, Linux cooked v2) is written to a temporary copy that it reads.
 
 from __future__ import annotations
 
-import gzip
 import lzma
 import mmap
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence, Set
+import zlib
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Protocol, Self
+from typing import IO, Any, NamedTuple, Protocol, Self
 
 from sensor.errors import InputError
 
@@ -35,6 +35,9 @@ LINKTYPE_SLL, LINKTYPE_SLL2 = 113, 276
 METERED_LINKTYPES = frozenset({0, 1, 9, 12, 14, 50, 101, 104, 113, 127, 228, 229})
 """Link types that NFStream's engine decodes."""
 
+_CHUNK_BYTES = 4096
+"""Compressed bytes unpacked at a time: damage costs what is in one such chunk at the most."""
+
 MAX_RECORD_BYTES = 262_144
 """libpcap's own limit for a packet; a record that claims more is damage."""
 
@@ -49,6 +52,7 @@ _PCAP_MAGIC = {
 _PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
 _PCAPNG_ORDER = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
 _SIMPLE = 3
+_LIBPCAP_BLOCK_BYTES = 16 << 20
 _PACKET_FIELDS = {2: "HHIIII", _SIMPLE: "I", 6: "IIIII"}
 """Fixed fields of the obsolete, the simple and the enhanced packet block."""
 _GZIP_MAGIC, _XZ_MAGIC = b"\x1f\x8b", b"\xfd7zXZ\x00"
@@ -156,14 +160,13 @@ class CaptureSpool:
 
     def _decompress(self, path: Path, magic: bytes) -> tuple[Path, str]:
         copy = self._new_copy()
-        opener = gzip.open if magic.startswith(_GZIP_MAGIC) else lzma.open
-        problem = ""
-        with opener(path, "rb") as packed, copy.open("wb") as plain:
+        make = _gunzip if magic.startswith(_GZIP_MAGIC) else lzma.LZMADecompressor
+        with path.open("rb") as packed, copy.open("wb") as plain:
             try:
-                shutil.copyfileobj(packed, plain, 1 << 20)
-            except (EOFError, gzip.BadGzipFile, lzma.LZMAError) as error:
-                problem = f"the compressed data is damaged ({error})"
-        return copy, problem
+                whole = _unpack(packed, plain, make)
+            except (zlib.error, lzma.LZMAError) as error:
+                return copy, f"the compressed data is damaged ({str(error).lower()})"
+        return copy, "" if whole else "the compressed data is damaged (cut)"
 
     def _inspect(self, path: Path, plain: Path, problem: str) -> Capture:
         with plain.open("rb") as file:
@@ -197,7 +200,9 @@ class CaptureSpool:
                 f"{problem + '; ' if problem else ''}packets of link type "
                 f"{_link_names(unknown)} cannot be metered and are left out"
             )
-        if rewrite or unknown or LINKTYPE_SLL2 in census:
+        if not packets:
+            parts: tuple[Part, ...] = ()
+        elif rewrite or unknown or LINKTYPE_SLL2 in census:
             parts = self._rewrite(reader, census)
         else:
             parts = tuple(each.part(plain, link_type) for link_type, each in census.items())
@@ -247,6 +252,34 @@ class _Census:
         return Part(path, link_type, self.packets, self.first_us, self.last_us)
 
 
+def _gunzip() -> Any:
+    return zlib.decompressobj(wbits=31)
+
+
+def _unpack(packed: IO[bytes], plain: IO[bytes], make: Callable[[], Any]) -> bool:
+    """Decompress all members of `packed`, chunk by chunk, so that nothing before damage is lost.
+
+    Returns:
+        Whether the last member is complete.
+
+    Raises:
+        zlib.error, lzma.LZMAError: the data is damaged; what came before is written.
+    """
+    member, begun = make(), False
+    while chunk := packed.read(_CHUNK_BYTES):
+        while chunk:
+            if member.eof:
+                # Padding of zeros may follow a member (gzip, xz); another one may too.
+                chunk = chunk.lstrip(b"\0")
+                if not chunk:
+                    break
+                member = make()
+            plain.write(member.decompress(chunk))
+            begun = True
+            chunk = member.unused_data if member.eof else b""
+    return bool(begun and member.eof)
+
+
 def _and(problem: str) -> str:
     return f"; {problem}" if problem else ""
 
@@ -289,7 +322,7 @@ class _Reader(Protocol):
 
     @property
     def varied(self) -> bool:
-        """Whether the interfaces met differ in what libpcap wants to be one in a file."""
+        """Whether the file has something that libpcap does not read, though it can be read."""
 
     def packets(self) -> Iterator[Packet]:
         """The packets, in the order of the file.
@@ -320,9 +353,7 @@ class _PcapReader:
         order, per_micro, header_bytes = _PCAP_MAGIC[data[:4]]
         if len(data) < 24:
             raise _Damage(0, "the file header is cut")
-        snaplen, link_field = struct.unpack_from(order + "II", data, 16)
-        link_type = link_field & 0xFFFF
-        largest = max(MAX_RECORD_BYTES, snaplen if snaplen < 1 << 28 else 0)
+        link_type = struct.unpack_from(order + "I", data, 20)[0] & 0xFFFF
         unpack = struct.Struct(order + "IIII").unpack_from
         offset = 24
         while offset < end:
@@ -330,7 +361,7 @@ class _PcapReader:
             if begin > end:
                 raise _Damage(offset, "cut within a packet header")
             seconds, fraction, captured, length = unpack(data, offset)
-            if captured > largest:
+            if captured > MAX_RECORD_BYTES:
                 raise _Damage(offset, f"a packet claims {captured} bytes")
             if begin + captured > end:
                 raise _Damage(offset, "cut within a packet")
@@ -341,18 +372,19 @@ class _PcapReader:
 
 @dataclass(frozen=True, slots=True)
 class _Interface:
-    """A pcapng interface, as its description block says."""
+    """A pcapng interface, as its description block says; `odd` if libpcap would refuse it."""
 
     link_type: int
     snaplen: int
     ticks_per_s: int
     offset_s: int
+    odd: bool
 
     @classmethod
     def parse(cls, body: bytes, order: str) -> Self:
         """The interface of a description block with this body."""
         link_type, _, snaplen = struct.unpack_from(order + "HHI", body)
-        ticks_per_s, offset_s, at = 1_000_000, 0, 8
+        ticks_per_s, offset_s, at, odd = 1_000_000, 0, 8, False
         while at + 4 <= len(body):
             code, width = struct.unpack_from(order + "HH", body, at)
             value = body[at + 4 : at + 4 + width]
@@ -362,11 +394,15 @@ class _Interface:
                 exponent = value[0] & 0x7F
                 # A clock beyond 10^-18 s is damage, not a clock.
                 base = 2 if value[0] & 0x80 else 10
-                ticks_per_s = base ** min(exponent, 18 if base == 10 else 62)
+                most = 18 if base == 10 else 62
+                ticks_per_s = base ** min(exponent, most)
+                odd = odd or exponent > most
             elif code == 14 and len(value) == 8:
                 (offset_s,) = struct.unpack(order + "q", value)
+            elif code in (9, 14):
+                odd = True
             at += 4 + (width + 3) // 4 * 4
-        return cls(link_type, snaplen, ticks_per_s, offset_s)
+        return cls(link_type, snaplen, ticks_per_s, offset_s, odd)
 
 
 class _PcapngReader:
@@ -376,10 +412,12 @@ class _PcapngReader:
         self.data = data
         self.end = len(data)
         self._kinds: set[tuple[int, int]] = set()
+        self._orders: set[str] = set()
+        self._odd = False
 
     @property
     def varied(self) -> bool:
-        return len(self._kinds) > 1
+        return self._odd or len(self._kinds) > 1 or len(self._orders) > 1
 
     def packets(self) -> Iterator[Packet]:
         data, end = self.data, self.end
@@ -393,14 +431,21 @@ class _PcapngReader:
                 if not order:
                     raise _Damage(offset, "a section header without its byte-order mark")
                 section = []
+                self._orders.add(order)
             kind, total = struct.unpack_from(order + "II", data, offset)
             if total < 12 or total % 4 or total > 1 << 28:
                 raise _Damage(offset, f"a block claims {total} bytes")
             if offset + total > end:
                 raise _Damage(offset, "cut within a block")
-            if kind == 1 and total >= 20:
+            if struct.unpack_from(order + "I", data, offset + total - 4) != (total,):
+                raise _Damage(offset, "a block whose two lengths disagree")
+            self._odd = self._odd or total > _LIBPCAP_BLOCK_BYTES
+            if kind == 1:
+                if total < 20:
+                    raise _Damage(offset, "an interface block too short for its fields")
                 section.append(_Interface.parse(data[offset + 8 : offset + total - 4], order))
                 self._kinds.add((section[-1].link_type, section[-1].snaplen))
+                self._odd = self._odd or section[-1].odd
             elif kind in _PACKET_FIELDS:
                 packet = self._packet(kind, total, offset, order, section, last_us)
                 last_us = packet.time_us
@@ -433,8 +478,9 @@ class _PcapngReader:
             high, low, captured, length = values[-4:]
             ticks = (high << 32) | low
             time_us = ticks * 1_000_000 // interface.ticks_per_s + interface.offset_s * 1_000_000
-        if captured > total - 12 - fields.size:
+        if captured > min(total - 12 - fields.size, MAX_RECORD_BYTES):
             raise _Damage(offset, f"a packet claims {captured} bytes")
+        self._odd = self._odd or captured > (interface.snaplen or captured)
         return Packet(time_us, interface.link_type, offset + 8 + fields.size, captured, length)
 
 

@@ -53,9 +53,10 @@ class ReorderBuffer:
 def _ordered(flows: FlowBatch) -> FlowBatch:
     """`flows` by last time, then by what else tells them apart."""
     keys = [flows[name] for name in ("dst_port", "src_port", "first_us", "last_us")]
+    layers = [flows[name] for name in ("tunnel_id", "vlan_id", "protocol")]
     addresses = [
         np.ascontiguousarray(flows[name]).view(">u8")[:, word].astype(np.uint64)
         for name in ("dst_ip", "src_ip")
         for word in (1, 0)
     ]
-    return flows[np.lexsort([flows["protocol"], *addresses, *keys])]
+    return flows[np.lexsort([*layers, *addresses, *keys])]

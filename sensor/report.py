@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import rich.console
 import rich.progress
@@ -25,30 +25,48 @@ MANY_SOURCES = 5
 """From so many sources on, alerts on one service of one host are one row of the table."""
 
 
+_AS_IS: dict[str, Any] = {"highlight": False, "emoji": False}
+
+
+def plain(text: str, *, lines: bool = False) -> str:
+    """`text` as rich prints it to the letter, on one line unless it may have `lines`.
+
+    What cannot be printed (control characters, bytes of a file name that are no UTF-8) is
+    spelled out, so that no file name can make a line or a colour of its own.
+    """
+    shown = "".join(
+        character
+        if character.isprintable() or (lines and character == "\n")
+        else character.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for character in text
+    )
+    return escape(shown)
+
+
 class Console:
     """Standard error for problems and progress, standard output for results."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._err = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
-        self._out = rich.console.Console(highlight=False)
+        self._err = rich.console.Console(stderr=True, soft_wrap=True, **_AS_IS)
+        self._out = rich.console.Console(**_AS_IS)
         self._live = self._err.is_terminal and not quiet
 
     def error(self, message: str) -> None:
         """One line about something that could not be done."""
-        self._err.print(f"[red]flowvane: error:[/red] {escape(message)}")
+        self._err.print(f"[red]flowvane: error:[/red] {plain(message)}")
 
     def warn(self, message: str) -> None:
         """One line about something worth knowing."""
-        self._err.print(f"[yellow]flowvane: warning:[/yellow] {escape(message)}")
+        self._err.print(f"[yellow]flowvane: warning:[/yellow] {plain(message)}")
 
     def say(self, message: str) -> None:
         """One line of results."""
-        self._out.print(escape(message), soft_wrap=True)
+        self._out.print(plain(message, lines=True), soft_wrap=True)
 
     def show(self, table: rich.table.Table) -> None:
         """A table of results; wide enough for its text where no terminal sets the width."""
         if not self._out.is_terminal:
-            rich.console.Console(file=sys.stdout, width=160, highlight=False).print(table)
+            rich.console.Console(file=sys.stdout, width=160, **_AS_IS).print(table)
         else:
             self._out.print(table)
 
@@ -93,7 +111,8 @@ class AlertGroups:
     """Collects alerts for the table, in bounded memory.
 
     Alerts are grouped by source, destination and protocol. A flood from forged sources would
-    make a group of each: past `most` groups, new sources are counted by destination alone.
+    make a group of each: past `most` groups, new sources are counted by destination alone, and
+    past twice as many by protocol alone.
     """
 
     def __init__(self, most: int = 10_000) -> None:
@@ -108,6 +127,8 @@ class AlertGroups:
         key = src, dst, int(flow["protocol"])
         if key not in self._groups and len(self._groups) >= self._most:
             key = "", dst, int(flow["protocol"])
+        if key not in self._groups and len(self._groups) >= 2 * self._most - 1:
+            key = "", "", int(flow["protocol"])
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = AlertGroup(alert, seen_in)
@@ -177,8 +198,8 @@ def _cells(group: AlertGroup) -> list[str]:
         str(group.count),
         sources[0] if len(sources) == 1 else f"{len(sources)} sources",
         f"{dst}{port}{ports}",
-        escape(what),
-        escape("; ".join(why(reason) for reason in group.worst.reasons[:TABLE_REASONS])),
+        plain(what),
+        plain("; ".join(why(reason) for reason in group.worst.reasons[:TABLE_REASONS])),
     ]
 
 

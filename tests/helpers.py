@@ -6,11 +6,14 @@ Whatever takes long to make is made once a process and kept.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import functools
+import io
 import json
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -48,26 +51,29 @@ MODELS = {"nsl-kdd": "kdd", "unsw-nb15": "unsw-nb15"}
 """The models that ship, and the schema of each."""
 
 
-def _keep_compilations() -> None:
-    """Compile what is the same once a run: most of the time of a small fit is the compiler."""
+def _run_directory() -> Path:
+    """A directory of this test run, removed when the last of its processes ends."""
     run_id = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
     directory = Path(tempfile.gettempdir()) / f"flowvane-tests-{run_id}"
     user = directory / "users" / str(os.getpid())
-    user.parent.mkdir(parents=True, exist_ok=True)
-    user.touch()
+    user.mkdir(parents=True)
+
+    def leave() -> None:
+        shutil.rmtree(user, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another worker may be leaving, too
+            if not any(user.parent.iterdir()):
+                shutil.rmtree(directory, ignore_errors=True)
+
+    atexit.register(leave)
+    # Compile what is the same once a run: most of the time of a small fit is the compiler.
     jax.config.update("jax_compilation_cache_dir", str(directory / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-    def leave() -> None:
-        user.unlink(missing_ok=True)
-        if not any(user.parent.iterdir()):  # no other worker of this run is left
-            shutil.rmtree(directory, ignore_errors=True)
-
-    atexit.register(leave)
+    return user
 
 
-_keep_compilations()
+SCRATCH = _run_directory()
+"""Where this process keeps what it makes once."""
 
 
 # Rows and detectors
@@ -213,10 +219,11 @@ class Sample:
 
 
 @functools.cache
-def sample(factory: pytest.TempPathFactory) -> Sample:
-    """The sample capture, made once a session."""
+def sample() -> Sample:
+    """The sample capture, made once."""
     made = make_sample(SAMPLE_SEED)
-    folder = factory.mktemp("sample")
+    folder = SCRATCH / "sample"
+    folder.mkdir()
     start = made.frames[0][0]
 
     def write(name: str, frames: Frames) -> Path:
@@ -240,12 +247,37 @@ def sample(factory: pytest.TempPathFactory) -> Sample:
 
 
 @functools.cache
+def excerpt_triage(model: str) -> tuple[Ran, bytes]:
+    """The excerpt triaged with a model: what was said, and ``eve.json``."""
+    log_dir = SCRATCH / f"excerpt-{model}"
+    ran = run("triage", "-r", sample().excerpt, "-l", log_dir, "--model", model)
+    read_events(log_dir)
+    return ran, (log_dir / "eve.json").read_bytes()
+
+
+@functools.cache
 def metered(path: Path, schema: str) -> tuple[FlowBatch, ...]:
     """The batches that the stock meter makes of a capture."""
     settings = SCHEMAS[schema].meter
     with CaptureSpool() as spool:
         chains = chain([spool.open(path)], settings.idle_timeout_s * 1_000_000)
         return tuple(StockMeter(chains, settings).flows())
+
+
+ANN = traffic.Host("02:00:5e:10:00:01", "10.0.0.1")
+BOB = traffic.Host("02:00:5e:10:00:02", "10.0.0.2")
+ARP = bytes.fromhex("ffffffffffff02005e10000108060001080006040001") + bytes(38)
+
+
+def syn(source_port: int, target_port: int = 80) -> bytes:
+    """A frame that begins a TCP connection of ANN with BOB."""
+    return traffic.tcp_frame(ANN, BOB, source_port, target_port, "S")
+
+
+def small_pcap(path: Path, *frames: bytes, start_us: int = 1_768_467_600_000_000) -> Path:
+    """A capture of frames, a millisecond apart."""
+    traffic.write_pcap(path, [(start_us + 1000 * at, frame) for at, frame in enumerate(frames)])
+    return path
 
 
 # Suricata's schemas
@@ -306,15 +338,18 @@ class Ran:
         return self.err.splitlines()
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> Ran:
-    """``flowvane ARGUMENTS`` in this process."""
-    capsys.readouterr()
-    try:
-        code = main([str(argument) for argument in arguments])
-    except SystemExit as stopped:  # argparse
-        code = int(stopped.code or 0)
-    out, err = capsys.readouterr()
-    return Ran(code, out, err)
+def run(*arguments: object) -> Ran:
+    """``flowvane ARGUMENTS`` in this process, its streams in UTF-8."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    terminate = signal.getsignal(signal.SIGTERM)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stopped:  # argparse
+            code = int(stopped.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, terminate)
+    return Ran(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))
 
 
 def about(lines: Iterable[str], path: object) -> str:

@@ -29,6 +29,9 @@ class RegularFile:
             size = os.fstat(self._fd).st_size
             if size and os.pread(self._fd, 1, size - 1) != b"\n":
                 self._write_all(b"\n")
+        except FileExistsError as error:
+            reason = f"{path.parent} is not a directory"
+            raise OutputError(f"{path}: cannot be opened for writing: {reason}") from error
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise OutputError(f"{path}: cannot be opened for writing: {reason}") from error

@@ -75,6 +75,13 @@ def col(rows: FloatArray, name: str) -> FloatArray:
     return values
 
 
+class OnTheTick:
+    """A random generator whose every flow begins right with a tick."""
+
+    def random(self, count: int) -> FloatArray:
+        return np.zeros(count)
+
+
 def again(rows: FloatArray, clock_us: int, seed: int = 0) -> FloatArray:
     """Remeasured with a generator of its own."""
     return remeasure(rows, clock_us, np.random.default_rng(seed))
@@ -95,7 +102,9 @@ def test_copies_are_counted_once(recorded: int, packets: int) -> None:
 
 def test_a_frame_has_14_octets_more_than_published() -> None:
     # Ten records of 40 octets: five packets of 54.
-    result = again(row(dur=1.0, spkts=10, sbytes=400, smean=40, dpkts=2, dbytes=2000, dmean=1000), 1)
+    result = again(
+        row(dur=1.0, spkts=10, sbytes=400, smean=40, dpkts=2, dbytes=2000, dmean=1000), 1
+    )
     assert col(result, "sbytes") == 5 * (40 + 14)
     assert col(result, "smean") == 54
     assert col(result, "dbytes") == 1014
@@ -196,9 +205,12 @@ def test_times_that_fit_the_clock_stay(seed: int, clock_us: int) -> None:
 
 
 def test_a_tick_that_is_no_binary_fraction_is_still_one_tick() -> None:
-    # 0.001 s is one tick of a millisecond clock and 0.29 s are 290, whatever floats say.
-    for dur in (0.001, 0.29, 0.57, 1.1, 59.999):
-        assert again(row(dur=dur), 1000, 3)[0, AT["dur"]] == pytest.approx(dur, abs=1e-12)
+    # 1.001 s are 1001 ticks of a millisecond clock, though 1.001 * 1000 falls short of that, even
+    # of a flow that began right with a tick.
+    assert 1.001 * 1000 < 1001
+    for dur in (0.001, 0.29, 1.001, 1.1, 59.999):
+        result = remeasure(row(dur=dur), 1000, OnTheTick())  # type: ignore[arg-type]
+        assert result[0, AT["dur"]] == pytest.approx(dur, abs=1e-12)
 
 
 def test_the_beginning_within_a_tick_decides_how_an_interval_comes_out() -> None:

@@ -128,7 +128,7 @@ class Oracle:
 
     def score(self, rows: FloatArray) -> Scores:
         score = rows[:, 4]
-        return Scores(score, np.zeros(len(rows)), np.zeros((len(rows), 1)), 1.0 - score / 100.0)
+        return Scores(score, np.zeros(len(rows)), np.zeros((len(rows), 1)), (100.0 - score) / 100.0)
 
 
 def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,419 @@
+"""Events, as Suricata's own schemas and the readers of EVE want them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import json
+import re
+import struct
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from features.flows import Ending, FlowBatch, pack_address
+from sensor.eve import PROTOCOL_NAMES, SID_OF_MODEL, alert_event, encode, signature_id, timestamp
+from sensor.identity import community_id, flow_id
+from sensor.verdict import Alert, Reason
+from tests.helpers import eve_schemas, faults, make_flow
+
+TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}\+0000")
+WITH_PORTS = (6, 17, 132, 136)
+LAST_US = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()) * 1_000_000 + 999_999
+
+
+def alert_on(flow: FlowBatch, **more: Any) -> Alert:
+    given = {"score": 12.5, "p_value": 0.001, "severity": 1, "reasons": ()} | more
+    return Alert(flow=flow[0], **given)
+
+
+def event_of(flow: FlowBatch, model: str = "nsl-kdd", **more: Any) -> dict[str, Any]:
+    return alert_event(alert_on(flow, **more), model, {"pcap_filename": "some.pcap"})
+
+
+# Anything
+
+
+@st.composite
+def flows(draw: st.DrawFn) -> FlowBatch:
+    """Any flow that a meter may hand on."""
+    version = draw(st.sampled_from([4, 6]))
+    size = 4 if version == 4 else 16
+    addresses = [str(ipaddress.ip_address(draw(st.binary(min_size=size, max_size=size))))
+                 for _ in range(2)]  # fmt: skip
+    protocol = draw(st.sampled_from([1, 6, 17, 47, 58, 132, 136]) | st.integers(0, 255))
+    port = st.integers(0, 65535) if protocol in WITH_PORTS else st.just(0)
+    icmp = st.integers(0, 255) if protocol in (1, 58) else st.just(0)
+    times = sorted(draw(st.tuples(*[st.integers(0, LAST_US) | st.integers(0, 2**33)] * 2)))
+    count = st.integers(0, 2**64 - 1) | st.integers(0, 1000)
+    application = st.text(
+        st.characters(codec="ascii", categories=("L", "N", "P")), max_size=40
+    ) | st.sampled_from(["TLS.Google", "HTTP", "Unknown", "DNS", "ICMPV6", ""])
+    return make_flow(
+        first_us=times[0],
+        last_us=times[1],
+        src_ip=np.frombuffer(pack_address(addresses[0]), np.uint8),
+        dst_ip=np.frombuffer(pack_address(addresses[1]), np.uint8),
+        ip_version=version,
+        protocol=protocol,
+        src_port=draw(port),
+        dst_port=draw(port),
+        icmp_type=draw(icmp),
+        icmp_code=draw(icmp),
+        vlan_id=draw(st.just(0) | st.integers(0, 4095)),
+        src_packets=draw(count),
+        dst_packets=draw(count),
+        src_bytes=draw(count),
+        dst_bytes=draw(count),
+        ending=draw(st.sampled_from(list(Ending))),
+        application=draw(application),
+    )
+
+
+amounts = st.floats(0, 1e12)
+words = st.text(max_size=12)
+alerts = st.builds(
+    Alert,
+    flow=flows().map(lambda batch: batch[0]),
+    score=amounts,
+    p_value=st.floats(0, 1),
+    severity=st.integers(1, 3),
+    reasons=st.lists(st.builds(Reason, words, words, words, amounts), max_size=5).map(tuple),
+)
+names = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)
+
+
+@eve_schemas
+def test_the_schemas_refuse_what_they_do_not_know() -> None:
+    event = event_of(make_flow())
+    assert not faults(event)
+    for part in (event, event["alert"], event["flow"]):
+        part["bogus"] = 1
+        found = faults(event)
+        assert sorted(fault[:3] for fault in found) == ["7.0", "8.0"]
+        assert all("bogus" in fault for fault in found)
+        del part["bogus"]
+    event["timestamp"] = "2026-01-15T09:00:00Z"
+    assert len(faults(event)) == 2
+    del event["timestamp"]
+    assert len(faults(event)) == 2
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(alert=alerts, model=names, place=names, key=st.sampled_from(["pcap_filename", "in_iface"]))
+@eve_schemas
+def test_any_alert_is_a_valid_event(alert: Alert, model: str, place: str, key: str) -> None:
+    assert not faults(alert_event(alert, model, {key: place}))
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(alert=alerts, model=names, place=names)
+def test_any_alert_is_one_line_that_readers_understand(
+    alert: Alert, model: str, place: str
+) -> None:
+    event = alert_event(alert, model, {"pcap_filename": place})
+    line = encode(event)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    again = json.loads(line)
+    assert again == event
+    assert again["event_type"] == "alert"
+    flow = again["flow"]
+    for time in (again["timestamp"], flow["start"], flow["end"]):
+        assert TIMESTAMP.fullmatch(time)
+    assert flow["start"] <= flow["end"] == again["timestamp"]
+    assert 0 <= again["flow_id"] < 2**51
+    assert again["alert"]["severity"] in (1, 2, 3)
+    assert 1_000_000 <= again["alert"]["signature_id"] <= 1_999_999
+    metadata = again["alert"]["metadata"]
+    assert all(isinstance(v, str) for values in metadata.values() for v in values)
+    assert metadata["model"] == [model]
+    assert len(metadata["features"]) == len(alert.reasons)
+    protocol = int(alert.flow["protocol"])
+    for part in (again, flow):
+        assert ("src_port" in part) == ("dest_port" in part) == (protocol in WITH_PORTS)
+    assert ("icmp_type" in again) == ("icmp_code" in again) == (protocol in (1, 58))
+    assert ("vlan" in again) == bool(alert.flow["vlan_id"])
+    assert flow["age"] >= 0
+
+
+# By hand
+
+
+@pytest.mark.parametrize(
+    ("time_us", "expected"),
+    [
+        (0, "1970-01-01T00:00:00.000000+0000"),
+        (1, "1970-01-01T00:00:00.000001+0000"),
+        (1_768_467_600_000_001, "2026-01-15T09:00:00.000001+0000"),
+        (2_147_483_648_000_000, "2038-01-19T03:14:08.000000+0000"),
+        (4_294_967_296_999_999, "2106-02-07T06:28:16.999999+0000"),
+        (LAST_US, "9999-12-31T23:59:59.999999+0000"),
+        (2**62, "9999-12-31T23:59:59.999999+0000"),
+        (-5, "1970-01-01T00:00:00.000000+0000"),
+    ],
+)
+def test_timestamps_are_those_of_suricata(time_us: int, expected: str) -> None:
+    assert timestamp(time_us) == expected
+    assert timestamp(np.int64(time_us)) == expected
+
+
+def test_an_event_by_hand() -> None:
+    flow = make_flow(
+        src_ip="192.0.2.1", dst_ip="198.51.100.2", src_port=40_001, dst_port=443, vlan_id=7,
+        first_us=1_768_467_600_000_001, last_us=1_768_467_662_500_000, src_packets=5,
+        dst_packets=4, src_bytes=500, dst_bytes=4000, application="TLS.Google",
+        ending=Ending.CAPTURE_END,
+    )  # fmt: skip
+    reasons = (Reason("dur", "62.5", "0.1", 7.125), Reason("service", "ssl", "http", 0.5))
+    alert = alert_on(flow, score=98.76543, p_value=1 / 3001, severity=2, reasons=reasons)
+    event = alert_event(alert, "unsw-nb15", {"in_iface": "eth0"})
+    assert event.pop("flow_id") == flow_id(flow[0])
+    assert event.pop("community_id") == community_id(flow[0])
+    ends = {
+        "src_ip": "192.0.2.1", "src_port": 40001, "dest_ip": "198.51.100.2", "dest_port": 443,
+    }  # fmt: skip
+    assert event == {
+        "timestamp": "2026-01-15T09:01:02.500000+0000",
+        "in_iface": "eth0",
+        "event_type": "alert",
+        **ends,
+        "proto": "TCP",
+        "vlan": [7],
+        "app_proto": "tls",
+        "direction": "to_server",
+        "alert": {
+            "action": "allowed",
+            "gid": 1,
+            "signature_id": 1_000_001,
+            "rev": 1,
+            "signature": "flowvane: anomalous TLS.Google flow",
+            "category": "Potentially Bad Traffic",
+            "severity": 2,
+            "metadata": {
+                "model": ["unsw-nb15"],
+                "score": ["98.7654"],
+                "p_value": ["0.000333222"],
+                "features": [
+                    "dur observed=62.5 expected=0.1 part=7.12",
+                    "service observed=ssl expected=http part=0.50",
+                ],
+                "application": ["TLS.Google"],
+            },
+        },
+        "flow": {
+            "pkts_toserver": 5,
+            "pkts_toclient": 4,
+            "bytes_toserver": 500,
+            "bytes_toclient": 4000,
+            "start": "2026-01-15T09:00:00.000001+0000",
+            "end": "2026-01-15T09:01:02.500000+0000",
+            "age": 62,
+            "reason": "shutdown",
+            **ends,
+        },
+    }
+
+
+@pytest.mark.parametrize(("protocol", "name"), [(1, "ICMP"), (58, "IPv6-ICMP")])
+def test_icmp_has_a_type_and_no_ports(protocol: int, name: str) -> None:
+    address = "2001:db8::1" if protocol == 58 else "192.0.2.1"
+    flow = make_flow(
+        src_ip=address, dst_ip=address, protocol=protocol, src_port=0, dst_port=0,
+        icmp_type=3, icmp_code=1,
+    )  # fmt: skip
+    event = event_of(flow)
+    assert event["proto"] == name
+    assert (event["icmp_type"], event["icmp_code"]) == (3, 1)
+    for part in (event, event["flow"]):
+        assert not {"src_port", "dest_port"} & set(part)
+
+
+def test_an_echo_request_is_told_though_its_numbers_are_small() -> None:
+    event = event_of(make_flow(protocol=1, src_port=0, dst_port=0, icmp_type=0, icmp_code=0))
+    assert (event["icmp_type"], event["icmp_code"]) == (0, 0)
+
+
+def test_ipv6_is_written_in_full() -> None:
+    event = event_of(make_flow(src_ip="2001:db8::a", dst_ip="::1"))
+    for part in (event, event["flow"]):
+        assert part["src_ip"] == "2001:0db8:0000:0000:0000:0000:0000:000a"
+        assert part["dest_ip"] == "0000:0000:0000:0000:0000:0000:0000:0001"
+    # An address of version 6 stays one, though it holds one of version 4.
+    mapped = make_flow(src_ip="::ffff:192.0.2.1", dst_ip="::1", ip_version=6)
+    assert event_of(mapped)["src_ip"] == "0000:0000:0000:0000:0000:ffff:c000:0201"
+
+
+def test_protocols_without_a_name_are_three_digits() -> None:
+    for protocol, expected in ((0, "000"), (47, "GRE"), (99, "099"), (255, "255")):
+        flow = make_flow(protocol=protocol, src_port=0, dst_port=0)
+        assert event_of(flow)["proto"] == expected
+    assert all(0 < len(name) < 16 for name in PROTOCOL_NAMES.values())
+
+
+@pytest.mark.parametrize(
+    ("application", "app_proto", "signature"),
+    [
+        ("HTTP.Google", "http", "HTTP.Google"),
+        ("SMBv23", "smb", "SMBv23"),
+        ("Unknown", None, "network"),
+        ("", None, "network"),
+        ("Zoom", None, "Zoom"),
+        ("TLS", "tls", "TLS"),
+    ],
+)
+def test_applications_are_named_as_suricata_does(
+    application: str, app_proto: str | None, signature: str
+) -> None:
+    event = event_of(make_flow(application=application))
+    assert event.get("app_proto") == app_proto
+    assert event["alert"]["signature"] == f"flowvane: anomalous {signature} flow"
+    assert event["alert"]["metadata"]["application"] == [application or "Unknown"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        (Ending.IDLE, "timeout"),
+        (Ending.ACTIVE, "timeout"),
+        (Ending.FIN, "timeout"),
+        (Ending.EVICTED, "forced"),
+        (Ending.CAPTURE_END, "shutdown"),
+        (Ending.SHUTDOWN, "shutdown"),
+    ],
+)
+def test_why_the_flow_ended(ending: Ending, reason: str) -> None:
+    assert event_of(make_flow(ending=ending))["flow"]["reason"] == reason
+
+
+@given(model=names)
+@example(model="")
+def test_signature_ids_are_local_ones_and_stay(model: str) -> None:
+    number = signature_id(model)
+    assert number == signature_id(model)
+    if model in SID_OF_MODEL:
+        assert number in (1_000_001, 1_000_002)
+    else:
+        assert 1_100_000 <= number <= 1_999_999
+
+
+def test_signature_ids_stay_from_run_to_run() -> None:
+    assert signature_id("unsw-nb15") == 1_000_001
+    assert signature_id("nsl-kdd") == 1_000_002
+    # CRC-32 of "123456789" is 0xcbf43926, the check value in every catalogue of CRCs.
+    assert signature_id("123456789") == 1_100_000 + 0xCBF43926 % 900_000
+
+
+# Names of flows
+
+
+@settings(deadline=None, database=None)
+@given(flow=flows())
+def test_the_flow_id_is_of_the_flow_alone(flow: FlowBatch) -> None:
+    number = flow_id(flow[0])
+    assert 0 <= number < 2**51
+    assert number == flow_id(np.concatenate([make_flow(), flow])[1])
+    # What is learnt of a flow later does not change its name, its key does.
+    later = flow.copy()
+    later["src_packets"] += np.uint64(1)
+    later["application"] = b"Other"
+    later["last_us"] += 7
+    assert flow_id(later[0]) == number
+    for name in ("first_us", "src_port", "dst_port", "protocol", "vlan_id", "tunnel_id"):
+        other = flow.copy()
+        other[name] ^= 1
+        assert flow_id(other[0]) != number
+    other = flow.copy()
+    other["src_ip"][0, 15] ^= 1
+    assert flow_id(other[0]) != number
+
+
+def test_the_flow_id_stays_from_run_to_run() -> None:
+    flow = make_flow(src_ip="10.0.0.1", dst_ip="10.0.0.2", src_port=1, dst_port=2, first_us=3)
+    fields = [
+        (3).to_bytes(8, "little"), pack_address("10.0.0.1"), pack_address("10.0.0.2"),
+        b"\1\0", b"\2\0", b"\6", b"\0\0", b"\0",
+    ]  # fmt: skip
+    digest = hashlib.blake2b(b"".join(fields), digest_size=8).digest()
+    assert flow_id(flow[0]) == int.from_bytes(digest, "big") >> 13
+
+
+# community-id-spec, baseline/baseline_deflt.json; ICMP's second number is the answer's type there.
+VECTORS = [
+    (6, "128.232.110.120", "66.35.250.204", 34855, 80, "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
+    (6, "66.35.250.204", "128.232.110.120", 80, 34855, "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
+    (17, "192.168.1.52", "8.8.8.8", 54585, 53, "1:d/FP5EW3wiY1vCndhwleRRKHowQ="),
+    (132, "192.168.170.8", "192.168.170.56", 7, 7, "1:MP2EtRCAUIZvTw6MxJHLV7N7JDs="),
+    (46, "10.1.12.1", "10.1.12.2", 0, 0, "1:KHlLkgoJW7ifUTyTSgyVfkFHzKw="),
+    (6, "2001:470:e5bf:dead:4957:2174:e82c:4887", "2607:f8b0:400c:c03::1a", 63943, 25,
+     "1:/qFaeAR+gFe1KYjMzVDsMv+wgU4="),
+    (1, "192.168.0.89", "192.168.0.1", 8, 0, "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="),
+    (1, "192.168.0.1", "192.168.0.89", 0, 0, "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="),
+    (1, "10.0.0.1", "10.0.0.2", 11, 0, "1:YHxtAirCG//0OzkcVAukqKQN9xM="),
+    (58, "fe80::200:86ff:fe05:80da", "fe80::260:97ff:fe07:69ea", 135, 0,
+     "1:dGHyGvjMfljg6Bppwm3bg0LO8TY="),
+    (58, "fe80::260:97ff:fe07:69ea", "fe80::200:86ff:fe05:80da", 136, 0,
+     "1:dGHyGvjMfljg6Bppwm3bg0LO8TY="),
+    (58, "3ffe:507:0:1:200:86ff:fe05:80da", "3ffe:501:0:1001::2", 128, 0,
+     "1:+TW+HtLHvV1xnGhV1lv7XoJrqQg="),
+    (58, "fe80::260:97ff:fe07:69ea", "ff02::1", 134, 0, "1:pkvHqCL88/tg1k4cPigmZXUtL00="),
+    (58, "3ffe:501:1800:2345::2", "3ffe:507:0:1:200:86ff:fe05:80da", 3, 0,
+     "1:2ObVBgIn28oZvibYZhZMBgh7WdQ="),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("protocol", "src", "dst", "one", "two", "expected"), VECTORS)
+def test_community_ids_of_the_specification(
+    protocol: int, src: str, dst: str, one: int, two: int, expected: str
+) -> None:
+    kind = ("icmp_type", "icmp_code") if protocol in (1, 58) else ("src_port", "dst_port")
+    numbers = dict.fromkeys(("src_port", "dst_port"), 0) | dict(zip(kind, (one, two), strict=True))
+    flow = make_flow(src_ip=src, dst_ip=dst, protocol=protocol, **numbers)
+    assert community_id(flow[0]) == expected
+    assert event_of(flow)["community_id"] == expected
+
+
+def by_specification(
+    protocol: int, src: str, dst: str, src_port: int | None, dst_port: int | None
+) -> str:
+    """Community ID v1, seed 0, of anything but ICMP, after the specification's pseudo code."""
+    ends = [
+        (ipaddress.ip_address(src).packed, src_port),
+        (ipaddress.ip_address(dst).packed, dst_port),
+    ]
+    (low, low_port), (high, high_port) = sorted(ends, key=lambda end: (end[0], end[1] or 0))
+    data = b"\0\0" + low + high + bytes([protocol, 0])
+    if low_port is not None and high_port is not None:
+        data += struct.pack("!HH", low_port, high_port)
+    return "1:" + base64.b64encode(hashlib.sha1(data).digest()).decode()  # noqa: S324
+
+
+@pytest.mark.parametrize(
+    ("protocol", "ports"),
+    [
+        (6, (0, 0)), (17, (0, 0)), (132, (0, 0)), (6, (0, 80)), (17, (53, 0)), (6, (80, 80)),
+        (47, None), (50, None), (0, None), (255, None), (2, None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("src", "dst"),
+    [("10.0.0.1", "10.0.0.2"), ("10.0.0.2", "10.0.0.1"), ("9.9.9.9", "9.9.9.9"), ("fe80::2", "::")],
+)
+def test_community_ids_by_the_specification(
+    protocol: int, ports: tuple[int, int] | None, src: str, dst: str
+) -> None:
+    src_port, dst_port = ports or (0, 0)
+    flow = make_flow(
+        src_ip=src, dst_ip=dst, protocol=protocol, src_port=src_port, dst_port=dst_port
+    )
+    expected = by_specification(protocol, src, dst, *(ports or (None, None)))
+    assert community_id(flow[0]) == expected
+    back = make_flow(
+        src_ip=dst, dst_ip=src, protocol=protocol, src_port=dst_port, dst_port=src_port
+    )
+    assert community_id(back[0]) == expected
