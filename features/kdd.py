@@ -116,7 +116,8 @@ def flag_codes(flows: FlowBatch) -> FloatArray:
     answered = flows["synack_us"] != NEVER
     src_fin, dst_fin = (src & TcpFlag.FIN) != 0, (dst & TcpFlag.FIN) != 0
     src_rst, dst_rst = (src & TcpFlag.RST) != 0, (dst & TcpFlag.RST) != 0
-    begun = (src & TcpFlag.SYN) != 0
+    # A SYN of the source's own: one with an ACK answers what was not seen.
+    begun = flows["syn_us"] != NEVER
     return np.select(
         [
             flows["protocol"] != _TCP,
@@ -152,6 +153,22 @@ def _land(view: FlowView) -> NDArray[np.bool_]:
     return same
 
 
+_ICMP_HEADER_BYTES = 8
+
+
+def _sent(direction: str) -> Measure:
+    """Payload bytes, with the ICMP header: KDD's bare pings have 8, its smurfs 1032 bytes."""
+
+    def measure(view: FlowView) -> FloatArray:
+        flows = view.flows
+        icmp = np.isin(flows["protocol"], (_ICMP, _ICMP6))
+        headers = np.where(icmp, flows[f"{direction}_packets"] * _ICMP_HEADER_BYTES, 0)
+        sent: FloatArray = (flows[f"{direction}_payload_bytes"] + headers).astype(np.float64)
+        return sent
+
+    return measure
+
+
 def _window(name: str) -> Measure:
     return lambda view: view.windows[name]
 
@@ -182,10 +199,12 @@ def _columns() -> tuple[Feature, ...]:
            lambda view: service_codes(view.flows), vocabulary=SERVICES),
         of("flag", category, "name", "Bro's state of the connection",
            lambda view: flag_codes(view.flows), vocabulary=FLAGS),
-        of("src_bytes", count, "bytes", "payload bytes from source to destination",
-           lambda view: view.flows["src_payload_bytes"]),
-        of("dst_bytes", count, "bytes", "payload bytes from destination to source",
-           lambda view: view.flows["dst_payload_bytes"]),
+        of("src_bytes", count, "bytes",
+           "payload bytes from source to destination; ICMP headers count as payload",
+           _sent("src")),
+        of("dst_bytes", count, "bytes",
+           "payload bytes from destination to source; ICMP headers count as payload",
+           _sent("dst")),
         of("land", binary, "1", "1 if both sides have the same address and port", _land),
         of("wrong_fragment", count, "fragments", "wrong fragments", None,
            unavailable=_FRAGMENT_REASON),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import lzma
 import mmap
+import os
 import shutil
 import struct
 import tempfile
@@ -76,6 +77,11 @@ class Packet(NamedTuple):
     length: int
 
 
+def shown(path: Path) -> str:
+    """The name of a file as text; bytes that are no UTF-8 are spelled out."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A file that a meter can open: one link type, whole records only."""
@@ -134,6 +140,16 @@ class CaptureSpool:
     ) -> None:
         shutil.rmtree(self._directory, ignore_errors=True)
 
+    def _readable(self, path: Path) -> Path:
+        """`path`, or a link to it by a name that libpcap's caller can spell."""
+        try:
+            str(path.resolve()).encode("utf-8")
+        except UnicodeEncodeError:
+            link = self._new_copy()
+            link.symlink_to(path.resolve())
+            return link
+        return path
+
     def _new_copy(self) -> Path:
         self._copies += 1
         return self._directory / f"{self._copies}.pcap"
@@ -151,7 +167,7 @@ class CaptureSpool:
                 magic = raw.read(8)
             if not magic:
                 raise InputError(f"{path}: is empty")
-            plain, problem = path, ""
+            plain, problem = self._readable(path), ""
             if magic.startswith((_GZIP_MAGIC, _XZ_MAGIC)):
                 plain, problem = self._decompress(path, magic)
             return self._inspect(path, plain, problem)

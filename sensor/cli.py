@@ -40,6 +40,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _whole(least: int) -> Callable[[str], int]:
+    """Parses a whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+        return int(text)
+
+    return parse
+
+
 def _captures_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-r", "--read", dest="captures", type=Path, nargs="+", action="extend", required=True,
@@ -101,8 +112,8 @@ def _train_parser(commands: Commands) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE",
                         help="directory to write; must not exist yet, or be a bundle")  # fmt: skip
     parser.add_argument("--part", metavar="PART", help="part of the data set (its first)")
-    parser.add_argument("--seed", type=int, default=0, help="of all randomness (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=None, help="at most this many")
+    parser.add_argument("--seed", type=_whole(0), default=0, help="of all randomness (%(default)s)")
+    parser.add_argument("--epochs", type=_whole(1), default=None, help="at most this many")
     parser.set_defaults(run=run_train)
 
 
@@ -113,7 +124,7 @@ def _evaluate_parser(commands: Commands) -> None:
         "mean and standard deviation over seeds.",
     )  # fmt: skip
     _data_arguments(parser)
-    parser.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
+    parser.add_argument("--seeds", type=_whole(1), default=3, help="how many (%(default)s)")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON")
     parser.set_defaults(run=run_evaluate)
 
@@ -161,7 +172,8 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
 
 def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane features`."""
-    from sensor.captures import CaptureSpool, chain
+    from sensor.captures import CaptureSpool, chain, shown
+    from sensor.errors import OutputError
     from sensor.featurefile import feature_columns, open_writer
     from sensor.meter.stock import StockMeter
     from sensor.pipeline import measure
@@ -178,7 +190,7 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
             with console.progress("measuring", total) as advance:
                 for measured in measure(meter, schema, meter.clock_us):
                     seen_in = [
-                        str(chains[int(flow["origin"])].file_at(int(flow["last_us"])))
+                        shown(chains[int(flow["origin"])].file_at(int(flow["last_us"])))
                         for flow in measured.flows
                     ]
                     writer.write(feature_columns(measured, schema, seen_in))
@@ -186,6 +198,9 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
                     advance(float((flows["src_packets"] + flows["dst_packets"]).sum()))
             for line in meter.counters.problems:
                 console.error(line)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"{args.output}: cannot be written: {reason}") from error
     finally:
         writer.close()
     console.say(f"{meter.counters.flows} flows of {len(captures)} captures in {args.output}")

@@ -12,7 +12,7 @@ import numpy as np
 import rich.table
 
 from models.bundle import BundleError, save
-from sensor.errors import ExitCode, ModelError, UsageError
+from sensor.errors import ExitCode, OutputError, UsageError
 from sensor.report import Console
 from training.datasets import DATASETS
 from training.datasets.base import DataSet, DataSetError, Table
@@ -74,11 +74,11 @@ def train(args: argparse.Namespace, console: Console) -> ExitCode:
         except TooFewRows as error:
             console.error(f"{args.data}: {error}")
             return ExitCode.DATASET
-    detector.provenance |= _provenance(table, args.dataset, part, args.features, args.seed)
+    detector.provenance |= _provenance(table, part, args)
     try:
         save(detector, args.output)
     except BundleError as error:
-        raise ModelError(str(error)) from error
+        raise OutputError(str(error)) from error
     losses = detector.provenance["history"]
     best = min(entry["validation"] for entry in losses)
     console.say(
@@ -88,17 +88,16 @@ def train(args: argparse.Namespace, console: Console) -> ExitCode:
     return ExitCode.OK
 
 
-def _provenance(
-    table: Table, dataset: str, part: str, features: str, seed: int
-) -> dict[str, object]:
+def _provenance(table: Table, part: str, args: argparse.Namespace) -> dict[str, object]:
     """What is needed to make the bundle again, beside what `fit` notes."""
+    epochs = "" if args.epochs is None else f"--epochs {args.epochs} "
     return {
-        "dataset": dataset,
+        "dataset": args.dataset,
         "part": part,
         "files": [asdict(file) for file in table.files],
         "notes": list(table.notes),
-        "command": f"flowvane train --dataset {dataset} --part {part} --features {features} "
-        f"--seed {seed} --data DIR -o BUNDLE",
+        "command": f"flowvane train --dataset {args.dataset} --part {part} "
+        f"--features {args.features} --seed {args.seed} {epochs}--data DIR -o BUNDLE",
         "versions": {name: version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
     }
@@ -122,7 +121,11 @@ def evaluate(args: argparse.Namespace, console: Console) -> ExitCode:
                 return ExitCode.DATASET
             outcomes = []
             for seed in range(args.seeds):
-                outcomes.append(run_seed(trial, tables, args.features, seed))
+                try:
+                    outcomes.append(run_seed(trial, tables, args.features, seed))
+                except TooFewRows as error:
+                    console.error(f"{args.data}: {error}")
+                    return ExitCode.DATASET
                 advance(1)
             columns = {
                 field.name: [getattr(outcome, field.name) for outcome in outcomes]
@@ -133,5 +136,9 @@ def evaluate(args: argparse.Namespace, console: Console) -> ExitCode:
             table.add_row(trial.title, *cells)
     console.show(table)
     if args.output:
-        args.output.write_text(json.dumps(report, indent=1) + "\n")
+        try:
+            args.output.write_text(json.dumps(report, indent=1) + "\n")
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise OutputError(f"{args.output}: {reason}") from error
     return ExitCode.OK

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.detector import Detector
-from sensor.captures import Capture, CaptureSpool, Chain, chain
+from sensor.captures import Capture, CaptureSpool, Chain, chain, shown
 from sensor.errors import ExitCode, InputError
 from sensor.eve import alert_event, encode
 from sensor.meter.base import Meter, MeterCounters
@@ -49,12 +50,13 @@ def open_captures(
     """
     captures: list[Capture] = []
     problems: list[str] = []
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for path in console.track(paths, "reading captures"):
-        if path.resolve() in seen:
+        real = os.path.realpath(path)
+        if real in seen:
             console.warn(f"{path}: named before; read once")
             continue
-        seen.add(path.resolve())
+        seen.add(real)
         try:
             capture = spool.open(path)
         except InputError as error:
@@ -94,50 +96,45 @@ def triage(
     with CaptureSpool() as spool:
         captures, summary.problems = open_captures(paths, spool, console)
         chains, meter = make_meter(captures, detector)
-        summary.captures = len(captures)
+        summary.captures = sum(1 for each in captures if each.packets or not each.problem)
         summary.packets = sum(each.packets for each in chains)
         summary.meter = meter.counters
-        metered_of = [0] * len(chains)
         try:
             with console.progress("scoring", summary.packets) as advance:
                 for scored in score(measure(meter, detector.schema, detector.clock_us), detector):
                     lines = []
                     for alert in verdict.alerts(scored.flows, scored.rows, scored.scores):
                         origin = chains[int(alert.flow["origin"])]
-                        seen_in = str(origin.file_at(int(alert.flow["last_us"])))
+                        seen_in = shown(origin.file_at(int(alert.flow["last_us"])))
                         event = alert_event(alert, detector.name, {"pcap_filename": seen_in})
                         lines.append(encode(event))
                         summary.groups.add(alert, seen_in)
                     output.write(lines)
                     summary.alerts += len(lines)
                     packets = scored.flows["src_packets"] + scored.flows["dst_packets"]
-                    for number, count in zip(scored.flows["origin"], packets, strict=True):
-                        metered_of[int(number)] += int(count)
                     advance(int(packets.sum()))
         except KeyboardInterrupt:
             summary.interrupted = True
         for line in meter.counters.problems:
             console.error(line)
         if not summary.interrupted:
-            _tell_empty(captures, chains, metered_of, console)
+            _tell_empty(captures, chains, meter.counters.empty_origins, console)
     summary.seconds = time.monotonic() - begun
     return summary
 
 
 def _tell_empty(
-    captures: Sequence[Capture], chains: Sequence[Chain], metered: Sequence[int], console: Console
+    captures: Sequence[Capture], chains: Sequence[Chain], empty: Set[int], console: Console
 ) -> None:
     """Name the captures in which nothing was IP: not an error, but nobody should wonder."""
-    empty = {
-        path
-        for each, packets in zip(chains, metered, strict=True)
-        if not packets
-        for path in each.captures
-    }
+    idle: set[Path] = set()
+    busy: set[Path] = set()
+    for number, each in enumerate(chains):
+        (idle if number in empty else busy).update(each.captures)
     for capture in captures:
         if not capture.packets and not capture.problem:
             console.warn(f"{capture.path}: has no packets: nothing to score")
-        elif capture.path in empty:
+        elif capture.path in idle - busy:
             console.warn(
                 f"{capture.path}: has no IP traffic in its {capture.packets} packets: "
                 "nothing to score"

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from typing import IO, cast
 
 import numpy as np
@@ -56,17 +57,19 @@ class StockMeter:
         }
         with tempfile.TemporaryFile() as errors:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "sensor.meter.stock_worker"],
+                [sys.executable, "-P", "-m", "sensor.meter.stock_worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                # Where this process finds its modules, but not the folder it was called in.
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 # A group of its own: Ctrl-C is for this process, and the end of the worker
                 # takes the meter that it forked with it.
                 start_new_session=True,
             )
             try:
-                with cast(IO[bytes], worker.stdin) as pipe:
+                # A worker that is gone already is told of when nothing can be read from it.
+                with suppress(BrokenPipeError), cast(IO[bytes], worker.stdin) as pipe:
                     pipe.write(json.dumps(job).encode())
                 with cast(IO[bytes], worker.stdout) as pipe:
                     return (yield from self._read(pipe, errors, start))
@@ -80,9 +83,7 @@ class StockMeter:
         current, metered = start, 0
         while current < len(self._chains):
             chain = self._chains[current]
-            head = pipe.read(FRAME.size)
-            kind, length = FRAME.unpack(head) if len(head) == FRAME.size else (FAILED, 0)
-            body = pipe.read(length)
+            kind, body = _frame(pipe)
             if kind == FLOWS:
                 batch = np.frombuffer(body, FLOW_DTYPE).copy()
                 open_still = batch["last_us"] + self._settings.idle_timeout_s * 1_000_000
@@ -97,6 +98,8 @@ class StockMeter:
             self.counters.read += chain.packets
             if kind == CHAIN_DONE:
                 self.counters.not_metered += max(chain.packets - metered, 0)
+                if not metered:
+                    self.counters.empty_origins.add(current)
             else:
                 reason = json.loads(body)["reason"] if body else self._last_words(errors)
                 self.counters.lost += max(chain.packets - metered, 0)
@@ -111,3 +114,13 @@ class StockMeter:
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "the metering process ended without a word"
+
+
+def _frame(pipe: IO[bytes]) -> tuple[bytes, bytes]:
+    """The next frame's kind and body; FAILED and nothing where the pipe ends within one."""
+    head = pipe.read(FRAME.size)
+    if len(head) < FRAME.size:
+        return FAILED, b""
+    kind, length = FRAME.unpack(head)
+    body = pipe.read(length)
+    return (kind, body) if len(body) == length else (FAILED, b"")

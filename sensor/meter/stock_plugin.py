@@ -53,7 +53,8 @@ class Extra:
 
     __slots__ = (
         "ack_ms", "body_left", "dst", "dst_payload", "ftp_commands", "ftp_logins", "http_body",
-        "http_requests", "icmp_code", "icmp_type", "src", "src_payload", "syn_ms", "synack_ms",
+        "http_head", "http_requests", "icmp_code", "icmp_type", "src", "src_payload", "syn_ms",
+        "synack_ms",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -68,6 +69,7 @@ class Extra:
         self.icmp_code = 0
         self.http_requests = 0
         self.http_body = 0
+        self.http_head = b""
         self.body_left = 0
         self.ftp_commands = 0
         self.ftp_logins = 0
@@ -151,9 +153,8 @@ def _handshake(packet: Any, extra: Extra) -> None:
 def _payload(packet: Any, flow: Any, extra: Extra, payload: bytes) -> None:
     """HTTP requests and response bodies, FTP commands and logins, as far as plain text shows."""
     if packet.direction:
-        if payload.startswith(b"HTTP/1."):
-            extra.body_left, seen = _response_body(payload, packet.payload_size)
-            extra.http_body += seen
+        if extra.http_head or payload.startswith(b"HTTP/1."):
+            _response(packet, extra, payload)
         elif extra.body_left:
             seen = min(packet.payload_size, extra.body_left)
             extra.http_body += seen
@@ -172,14 +173,28 @@ _UNTIL_CLOSE = 1 << 62
 """Body bytes to expect of a response that does not say its length (RFC 9112, section 6.3)."""
 
 
+def _response(packet: Any, extra: Extra, payload: bytes) -> None:
+    """A packet of an HTTP/1 response's head, which may go over several packets."""
+    before = len(extra.http_head)
+    head = extra.http_head + payload
+    if b"\r\n\r\n" not in head:
+        extra.http_head = head if len(head) < _MOST_HEAD else b""
+        return
+    extra.http_head = b""
+    extra.body_left, seen = _response_body(head, before + packet.payload_size)
+    extra.http_body += seen
+
+
+_MOST_HEAD = 16_384
+"""Longest response head that is waited for, in bytes."""
+
+
 def _response_body(payload: bytes, size: int) -> tuple[int, int]:
-    """Of a packet that begins an HTTP/1 response: body bytes yet to come, and those in it.
+    """Of an HTTP/1 response with a whole head: body bytes yet to come, and those here already.
 
     `payload` may be cut by the snapshot length; `size` is its length on the wire.
     """
     head, separator, _ = payload.partition(b"\r\n\r\n")
-    if not separator:
-        return 0, 0
     here = size - len(head) - len(separator)
     status = head[9:12]
     if status[:1] == b"1" or status in (b"204", b"304"):

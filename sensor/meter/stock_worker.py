@@ -9,7 +9,6 @@ for the frames.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -42,7 +41,7 @@ def _us(time_ms: int) -> int:
     libpcap reads a classic pcap's 32-bit seconds as signed, so from 2038 on NFStream's time is
     a huge unsigned number: the era is put right by adding the 2^32 s that were lost.
     """
-    if time_ms in (0, NEVER):
+    if time_ms == NEVER:
         return NEVER
     if time_ms >= _WORD // 2:
         time_ms += _SECONDS - _WORD
@@ -64,9 +63,10 @@ def fill_row(row: Any, flow: Any, origin: int) -> None:
         ("src", "src2dst", extra.src, extra.src_payload),
         ("dst", "dst2src", extra.dst, extra.dst_payload),
     ):
-        row[f"{side}_first_us"] = _us(getattr(flow, f"{way}_first_seen_ms"))
-        row[f"{side}_last_us"] = _us(getattr(flow, f"{way}_last_seen_ms"))
-        row[f"{side}_packets"] = getattr(flow, f"{way}_packets")
+        packets = getattr(flow, f"{way}_packets")
+        row[f"{side}_first_us"] = _us(getattr(flow, f"{way}_first_seen_ms")) if packets else NEVER
+        row[f"{side}_last_us"] = _us(getattr(flow, f"{way}_last_seen_ms")) if packets else NEVER
+        row[f"{side}_packets"] = packets
         row[f"{side}_bytes"] = getattr(flow, f"{way}_bytes")
         row[f"{side}_payload_bytes"] = payload
         row[f"{side}_piat_mean_us"] = getattr(flow, f"{way}_mean_piat_ms") * 1000.0
@@ -107,21 +107,27 @@ class _Watch(threading.Thread):
         super().__init__(daemon=True)
         self._out = out
         self._parent = os.getppid()
-        self._seen: dict[int, Any] = {}
 
     def run(self) -> None:
         while True:
             if os.getppid() != self._parent:
                 os.killpg(os.getpgrp(), signal.SIGKILL)
-            for child in multiprocessing.active_children():
-                self._seen[child.pid or 0] = child
-            for child in self._seen.values():
-                if child.exitcode not in (None, 0):
-                    reason = f"NFStream's meter died (exit code {child.exitcode})"
-                    _send(self._out, FAILED, json.dumps({"reason": reason}).encode())
-                    os._exit(1)
-            self._seen = {pid: c for pid, c in self._seen.items() if c.exitcode is None}
-            time.sleep(0.1)
+            if reason := _dead_child():
+                _send(self._out, FAILED, json.dumps({"reason": reason}).encode())
+                os._exit(1)
+            time.sleep(0.05)
+
+
+def _dead_child() -> str:
+    """How a child ended badly, if one did; it is left for NFStreamer to collect."""
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return ""
+    if ended is None or ended.si_status == 0:
+        return ""
+    how = "exit code" if ended.si_code == os.CLD_EXITED else "signal"
+    return f"NFStream's meter died ({how} {ended.si_status})"
 
 
 def meter_chain(paths: list[str], origin: int, job: dict[str, Any], out: IO[bytes]) -> None:
@@ -158,6 +164,8 @@ def main() -> None:
     job = json.load(sys.stdin)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # NFStream prints its warnings, which must not mix with the frames.
+    # The meter that NFStreamer forks must not keep the pipe open when this process is gone.
+    os.register_at_fork(after_in_child=lambda: os.close(out.fileno()))
     _Watch(out).start()
     for number, paths in zip(job["origins"], job["chains"], strict=True):
         try:
