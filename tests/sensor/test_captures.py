@@ -320,7 +320,11 @@ def opt_resolution(value: int) -> bytes:
             1_700_000_000_001_234,
         ),
         # Other options, and whatever follows the end of options, mean nothing here.
-        (NG.option(2, b"eth0") + opt_resolution(9), 1_700_000_000_000_001_000, 1_700_000_000_000_001),
+        (
+            NG.option(2, b"eth0") + opt_resolution(9),
+            1_700_000_000_000_001_000,
+            1_700_000_000_000_001,
+        ),
         (NG.option(0, b"") + opt_resolution(9), 1_700_000_000_000_001, 1_700_000_000_000_001),
     ],
 )
@@ -733,7 +737,10 @@ def test_rotated_files_are_one_chain() -> None:
 
 
 def test_files_that_overlap_are_apart() -> None:
-    assert names(chain([capture_of("a", 0, 10), capture_of("b", 9.9, 20)], GAP_US)) == [["a"], ["b"]]
+    assert names(chain([capture_of("a", 0, 10), capture_of("b", 9.9, 20)], GAP_US)) == [
+        ["a"],
+        ["b"],
+    ]
     assert names(chain([capture_of("a", 0, 10), capture_of("b", 2, 3)], GAP_US)) == [["a"], ["b"]]
 
 
