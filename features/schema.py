@@ -115,11 +115,12 @@ class Windows(Protocol):
 class FlowView:
     """Flows as a model's clock sees them, with what several features share.
 
-    `flows` is a FlowBatch ``[B]`` whose times are whole multiples of the clock.
+    `flows` is a FlowBatch ``[B]`` whose times are whole multiples of `clock_us`.
     """
 
     flows: FlowBatch
     windows: Columns
+    clock_us: int
 
     @cached_property
     def dur_s(self) -> FloatArray:

@@ -53,7 +53,7 @@ class FeatureStream:
 
     def _complete(self, count: int, windows: Columns) -> tuple[FlowBatch, FloatArray]:
         done, self._waiting = self._waiting[:count], self._waiting[count:]
-        view = FlowView(on_clock(done, self._clock_us), windows)
+        view = FlowView(on_clock(done, self._clock_us), windows, self._clock_us)
         rows = np.full((count, len(self._schema.features)), np.nan)
         for column, feature in enumerate(self._schema.features):
             if feature.measure is not None:

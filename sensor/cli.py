@@ -1,4 +1,4 @@
-"""The command line: ``flowvane triage | features | train | evaluate | models``."""
+"""The command line: ``flowvane triage | features | train | evaluate | models | schemas``."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     _triage_parser(commands)
     _features_parser(commands)
     _models_parser(commands)
+    _schemas_parser(commands)
     _train_parser(commands)
     _evaluate_parser(commands)
     return parser
@@ -101,6 +102,18 @@ def _features_parser(commands: Commands) -> None:
 def _models_parser(commands: Commands) -> None:
     parser = commands.add_parser("models", help="list the models that ship")
     parser.set_defaults(run=run_models)
+
+
+def _schemas_parser(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "schemas",
+        help="describe every feature of every schema",
+        description="Writes the declarations of all features as a Markdown page.",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT.md", help="file to write (standard output)"
+    )
+    parser.set_defaults(run=run_schemas)
 
 
 def _train_parser(commands: Commands) -> None:
@@ -217,6 +230,22 @@ def run_models(args: argparse.Namespace, console: Console) -> ExitCode:
             f"{name}: schema {detector.schema.name}, {len(detector.features)} features, "
             f"calibrated on {detector.calibration.count} benign flows"
         )
+    return ExitCode.OK
+
+
+def run_schemas(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane schemas`."""
+    from sensor.errors import OutputError
+    from sensor.schemadoc import load_agreement, render
+
+    page = render(SCHEMAS.values(), load_agreement())
+    if args.output is None:
+        console.say(page)
+        return ExitCode.OK
+    try:
+        args.output.write_text(page, "utf-8")
+    except OSError as error:
+        raise OutputError(f"{args.output}: {(error.strerror or str(error)).lower()}") from error
     return ExitCode.OK
 
 

@@ -108,7 +108,7 @@ def view_of(schema: Schema, flows: FlowBatch) -> FlowView:
     rest, others = windows.flush()
     assert done + rest == len(flows)
     joined = {name: np.concatenate([columns[name], others[name]]) for name in windows.names}
-    return FlowView(flows, joined)
+    return FlowView(flows, joined, 1)
 
 
 def fits(feature: Feature, values: NDArray[np.float64]) -> bool:
