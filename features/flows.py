@@ -85,7 +85,7 @@ FLOW_FIELDS: tuple[Field, ...] = (
     *_both("payload_bytes", "u8", "bytes", "transport payload bytes"),
     *_both("piat_mean_us", "f8", "us", "mean time between packets"),
     *_both("piat_stddev_us", "f8", "us", "sample standard deviation of the time between packets"),
-    *_both("tcp_base", "u4", "1", "TCP sequence number of the first packet"),
+    *_both("tcp_base", "u4", "1", "initial TCP sequence number, or the one before the first seen"),
     *_both("retransmitted", "u4", "packets", "TCP segments that repeat sequence space"),
     *_both("urgent", "u4", "packets", "TCP packets with URG"),
     *_both("window", "u2", "bytes", "TCP window field of the first packet, not scaled"),

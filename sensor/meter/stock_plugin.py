@@ -119,7 +119,8 @@ def _segment(packet: Any, ip: bytes, at: int, side: Side) -> None:
     side.urgent += packet.urg
     length = packet.payload_size + packet.syn + packet.fin
     if side.next_seq is None:
-        side.base = seq
+        # Of a connection that was under way, Argus takes the number before as the base.
+        side.base = seq if packet.syn else (seq - 1) & _SEQUENCE
         side.window = int.from_bytes(ip[at + 14 : at + 16], "big")
         side.next_seq = (seq + length) & _SEQUENCE
     elif length:
