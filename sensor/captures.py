@@ -370,7 +370,8 @@ class _PcapReader:
         if len(data) < 24:
             raise _Damage(0, "the file header is cut")
         link_type = struct.unpack_from(order + "I", data, 20)[0] & 0xFFFF
-        unpack = struct.Struct(order + "IIII").unpack_from
+        # libpcap takes the fraction of a second as signed.
+        unpack = struct.Struct(order + "IiII").unpack_from
         offset = 24
         while offset < end:
             begin = offset + header_bytes
@@ -401,11 +402,15 @@ class _Interface:
         """The interface of a description block with this body."""
         link_type, _, snaplen = struct.unpack_from(order + "HHI", body)
         ticks_per_s, offset_s, at, odd = 1_000_000, 0, 8, False
+        seen: set[int] = set()
         while at + 4 <= len(body):
             code, width = struct.unpack_from(order + "HH", body, at)
             value = body[at + 4 : at + 4 + width]
             if code == 0:
                 break
+            odd = odd or code in seen or len(value) < width
+            if code in (9, 14):
+                seen.add(code)
             if code == 9 and len(value) == 1:
                 exponent = value[0] & 0x7F
                 # A clock beyond 10^-18 s is damage, not a clock.
@@ -448,6 +453,8 @@ class _PcapngReader:
                     raise _Damage(offset, "a section header without its byte-order mark")
                 section = []
                 self._orders.add(order)
+                version = data[offset + 12 : offset + 14]
+                self._odd = self._odd or version != struct.pack(order + "H", 1)
             kind, total = struct.unpack_from(order + "II", data, offset)
             if total < 12 or total % 4 or total > 1 << 28:
                 raise _Damage(offset, f"a block claims {total} bytes")

@@ -211,11 +211,10 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
                     advance(float((flows["src_packets"] + flows["dst_packets"]).sum()))
             for line in meter.counters.problems:
                 console.error(line)
+        writer.close()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise OutputError(f"{args.output}: cannot be written: {reason}") from error
-    finally:
-        writer.close()
     console.say(f"{meter.counters.flows} flows of {len(captures)} captures in {args.output}")
     return ExitCode.INPUT if problems or meter.counters.problems else ExitCode.OK
 

@@ -12,6 +12,7 @@ import rich.console
 import rich.progress
 import rich.table
 from rich.markup import escape
+from rich.text import Text
 
 from features.flows import unpack_address
 from sensor.eve import PROTOCOL_NAMES
@@ -34,13 +35,17 @@ def plain(text: str, *, lines: bool = False) -> str:
     What cannot be printed (control characters, bytes of a file name that are no UTF-8) is
     spelled out, so that no file name can make a line or a colour of its own.
     """
-    shown = "".join(
+    return escape(printable(text, lines=lines))
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """`text` with what cannot be printed spelled out."""
+    return "".join(
         character
         if character.isprintable() or (lines and character == "\n")
         else character.encode("unicode_escape", "backslashreplace").decode("ascii")
         for character in text
     )
-    return escape(shown)
 
 
 class Console:
@@ -177,7 +182,7 @@ class AlertGroups:
         for name in ("score", "p", "flows", "source", "destination", "what", "why"):
             table.add_column(name, overflow="fold")
         for group in ordered[:rows]:
-            table.add_row(*_cells(group))
+            table.add_row(*(Text(printable(cell)) for cell in _cells(group)))
         return table
 
 
@@ -198,8 +203,8 @@ def _cells(group: AlertGroup) -> list[str]:
         str(group.count),
         sources[0] if len(sources) == 1 else f"{len(sources)} sources",
         f"{dst}{port}{ports}",
-        plain(what),
-        plain("; ".join(why(reason) for reason in group.worst.reasons[:TABLE_REASONS])),
+        what,
+        "; ".join(why(reason) for reason in group.worst.reasons[:TABLE_REASONS]),
     ]
 
 

@@ -13,10 +13,11 @@ AGREEMENT = Path("docs/agreement.json")
 
 _HEAD = """# Features
 
-Generated from the declarations in `features/` by `flowvane schemas -o docs/features.md`; a test checks that
-this page is current. *Live* says whether a sensor measures the feature, *model* whether the models for real
-networks use it. *Agreement* is what was measured against parties that no one here wrote: Argus on public
-captures, and the published rows; `docs/agreement.json` keeps the figures, with the commands that give them.
+Generated from the declarations in `features/` by `flowvane schemas -o docs/features.md`; a test
+checks that this page is current. *Live* says whether a sensor measures the feature, *model* whether
+the models for real networks use it. *Agreement* is what was measured against parties that no one
+here wrote: Argus on public captures, and the published rows; `docs/agreement.json` keeps the
+figures, with the commands that give them.
 """
 
 

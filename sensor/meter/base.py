@@ -28,7 +28,7 @@ class MeterCounters:
     not_metered: int = 0
     lost: int = 0
     flows: int = 0
-    empty_origins: set[int] = field(default_factory=set)
+    empty_origins: set[int] = field(default_factory=set, compare=False)
     problems: list[str] = field(default_factory=list)
 
 

@@ -12,10 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import kdd
-from features.flows import empty_flows
+from features.flows import FlowBatch, empty_flows
 from features.schema import FloatArray
 from features.stream import FeatureStream
-from features.unsw_nb15 import PROTOCOLS, SCHEMA, load_bps, mean_size, rate_pps, remeasure
+from features.unsw_nb15 import (
+    PROTOCOLS,
+    SCHEMA,
+    jitter_on_clock,
+    load_bps,
+    mean_size,
+    rate_pps,
+    remeasure,
+    state_ttl_class,
+)
 from training.datasets import DATASETS
 from training.datasets.base import Table
 
@@ -126,11 +135,24 @@ def test_mean_intervals_are_those_between_packets_not_between_copies() -> None:
     assert col(result, "sinpkt") == 0
 
 
+def test_jitter_is_that_of_one_copys_intervals() -> None:
+    # Packets at 0, 10 and 30 ms: intervals of 10 and 20 ms, whose standard deviation is 5 ms.
+    # Recorded twice: 0, 10, 0, 20 and 0 ms, mean 6, mean square 100, standard deviation 8.
+    recorded = {"dur": 0.03, "spkts": 6, "sbytes": 240, "sinpkt": 6.0}
+    assert col(again(row(**recorded, sjit=8.0), 1), "sjit") == pytest.approx(5.0)
+    # Where Argus slipped by 1000 it published the root of 1000 * 100 - 6 * 6, more than could be.
+    slipped = (1000 * 100 - 6 * 6) ** 0.5
+    assert col(again(row(**recorded, sjit=slipped), 1), "sjit") == pytest.approx(5.0)
+    # Two packets have one interval, which varies from nothing.
+    lone = {"dur": 0.03, "spkts": 4, "sbytes": 160, "sinpkt": 10.0}
+    assert col(again(row(**lone, sjit=14.14), 1), "sjit") == 0
+
+
 def test_jitter_is_rounded_to_the_clock() -> None:
-    result = again(row(dur=1.0, spkts=4, sjit=12.3456, djit=0.0004), 1000)
-    assert col(result, "sjit") == 12
-    assert col(result, "djit") == 0
-    assert col(again(row(dur=1.0, sjit=12.3456), 10), "sjit") == pytest.approx(12.35)
+    jitter = np.array([12.3456, 0.4, 0.0])
+    assert jitter_on_clock(jitter, 1000).tolist() == [12, 0, 0]
+    assert jitter_on_clock(jitter, 10) == pytest.approx([12.35, 0.4, 0])
+    assert jitter_on_clock(jitter, 1) == pytest.approx([12.346, 0.4, 0])
 
 
 @given(seed=st.integers(0, 2**32 - 1), clock_us=CLOCKS)
@@ -200,7 +222,7 @@ def test_intervals_are_at_most_a_tick_over_their_gaps_off(seed: int, clock_us: i
 def test_times_that_fit_the_clock_stay(seed: int, clock_us: int) -> None:
     once = again(random_rows(seed), clock_us, 1)
     twice = again(once, clock_us, 2)
-    for name in ("dur", "synack", "tcprtt", "ackdat", "sjit", "djit"):
+    for name in ("dur", "synack", "tcprtt", "ackdat"):
         np.testing.assert_allclose(col(twice, name), col(once, name), atol=1e-9, err_msg=name)
 
 
@@ -303,19 +325,31 @@ def test_a_remeasured_row_is_what_the_sensor_measures(
             continue
         begin, end = packets[0][0], packets[-1][0]
         published[0, AT[f"{short}inpkt"]] = (end - begin) / (2 * len(packets) - 1)
+        gaps = np.diff([time for time, _ in packets])
+        between_copies = [0.0] * len(packets)
+        published[0, AT[f"{short}jit"]] = np.std([*gaps, *between_copies])
+        flows[f"{side}_piat_stddev_us"] = np.std(gaps, ddof=1) * 1000 if len(gaps) > 1 else 0
         flows[f"{side}_packets"] = len(packets)
         flows[f"{side}_bytes"] = sum(sizes) + 14 * len(packets)
         flows[f"{side}_first_us"] = 1_000_000 + begin * 1000
         flows[f"{side}_last_us"] = 1_000_000 + end * 1000
-    stream = FeatureStream(SCHEMA, 1000)
-    seen = np.concatenate([stream.push(flows)[1], stream.flush()[1]])
-    result = again(published, 1000, 4)
+    seen, result = seen_on(flows, 1000), again(published, 1000, 4)
     for name in ("dur", "rate"):
         assert col(result, name) == pytest.approx(col(seen, name)), name
     for side in "sd":
         for what in ("pkts", "bytes", "mean", "inpkt", "load"):
             name = f"{side}{what}"
             assert col(result, name) == pytest.approx(col(seen, name)), name
+    # On a fine clock, where the two roads to a root do not round to different ticks.
+    seen, result = seen_on(flows, 1), again(published, 1, 4)
+    for name in ("sjit", "djit"):
+        assert col(result, name) == pytest.approx(col(seen, name), abs=0.0011), name
+
+
+def seen_on(flows: FlowBatch, clock_us: int) -> FloatArray:
+    """What the sensor measures of flows."""
+    stream = FeatureStream(SCHEMA, clock_us)
+    return np.concatenate([stream.push(flows)[1], stream.flush()[1]])
 
 
 # ---------------------------------------------------------------------------------------
@@ -377,6 +411,13 @@ def test_published_round_trips_are_sums() -> None:
     rows = published_rows().rows
     both = col(rows, "synack") + col(rows, "ackdat")
     assert np.abs(col(rows, "tcprtt") - both).max() < 2e-6
+
+
+@corpus
+def test_published_classes_of_state_and_ttl_are_the_rule() -> None:
+    rows = published_rows().rows
+    classes = state_ttl_class(*(col(rows, name) for name in ("state", "sttl", "dttl")))
+    assert share_equal(col(rows, "ct_state_ttl"), classes) >= 0.998
 
 
 @corpus

@@ -190,7 +190,7 @@ def test_what_is_not_ip_is_counted(tmp_path: Path, look: Look, workers: list[Pop
     traffic.write_pcap(tmp_path / "arp.pcap", [(START_US + n, ARP) for n in range(5)])
     meter = StockMeter(look([tmp_path / "arp.pcap"]), SETTINGS)
     assert collect(meter, workers) == []
-    assert meter.counters == MeterCounters(read=5, not_metered=5)
+    assert meter.counters == MeterCounters(read=5, not_metered=5, empty_origins={0})
 
 
 @pytest.mark.parametrize(

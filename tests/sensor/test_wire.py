@@ -189,6 +189,10 @@ def whole_connection(client: Host) -> Case:
             "dloss": 0,
             "sinpkt": 15,
             "dinpkt": 30,
+            "sjit": 11,  # by 5: 120, whose root is 10.95
+            "djit": 10,
+            "swin": 255,  # the most that was published
+            "dwin": 255,
             "stcpb": 1000,
             "dtcpb": 5000,
             "tcprtt": 0.015,
@@ -201,6 +205,7 @@ def whole_connection(client: Host) -> Case:
             "is_ftp_login": 0,
             "ct_ftp_cmd": 0,
             "ct_flw_http_mthd": 0,
+            "ct_state_ttl": 0,  # no class has these TTLs
             "is_sm_ips_ports": 0,
         },
         kdd={
@@ -253,6 +258,32 @@ def datagrams_both_ways(client: Host) -> Case:
         },
         kdd={"src_bytes": 40, "dst_bytes": 58},
     )  # fmt: skip
+
+
+@case
+def small_windows(client: Host) -> Case:
+    talk = TcpConversation(client, SERVER, PORT, 7777)
+    talk.segment(ms(0), C, "S", window=100)
+    talk.segment(ms(1), S, "SA", window=254)
+    return Case(talk.frames, unsw={"swin": 100, "dwin": 254})
+
+
+@case
+def laboratory_hosts(client: Host) -> Case:
+    # FIN with TTLs of 254 and 252 is class 1 of the published rows.
+    talk = TcpConversation(client, SERVER, PORT, 7777)
+    for number, (side, flags) in enumerate([(C, "S"), (S, "SA"), (C, "A"), (C, "FA"), (S, "FA")]):
+        talk.segment(ms(number), side, flags, ttl=254 if side is C else 252)
+    return Case(talk.frames, unsw={"state": "FIN", "ct_state_ttl": 1})
+
+
+@case
+def under_way(client: Host) -> Case:
+    # Without SYNs the base is the number before the first: that of the SYN, had it come just then.
+    talk = TcpConversation(client, SERVER, PORT, 7777, client_isn=0, server_isn=7000)
+    talk.segment(ms(0), C, "PA", b"x")
+    talk.segment(ms(1), S, "A")
+    return Case(talk.frames, unsw={"stcpb": 2**32 - 1, "dtcpb": 6999, "sloss": 0, "dloss": 0})
 
 
 @case
