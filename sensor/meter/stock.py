@@ -53,7 +53,7 @@ class StockMeter:
             "idle_timeout_s": self._settings.idle_timeout_s,
             "active_timeout_s": self._settings.active_timeout_s,
             "origins": list(range(start, len(self._chains))),
-            "chains": [[os.path.abspath(p.path) for p in c.parts] for c in self._chains[start:]],
+            "chains": [[str(p.path.absolute()) for p in c.parts] for c in self._chains[start:]],
         }
         with tempfile.TemporaryFile() as errors:
             worker = subprocess.Popen(

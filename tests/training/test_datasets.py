@@ -200,7 +200,7 @@ def _write(path: Path, data: bytes) -> Path:
     return path
 
 
-PACKED_GZ, PACKED_XZ = gzip.compress(b"a,b\n" * 999), lzma.compress(b"a,b\n" * 999)
+PACKED_GZ, PACKED_XZ = gzip.compress(b"a,b\n" * 999, mtime=0), lzma.compress(b"a,b\n" * 999)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ PACKED_GZ, PACKED_XZ = gzip.compress(b"a,b\n" * 999), lzma.compress(b"a,b\n" * 9
     [
         (b"", "is empty"),
         (b"\xef\xbb\xbf \r\n\n", "is empty"),
-        (gzip.compress(b""), "is empty"),
+        (gzip.compress(b"", mtime=0), "is empty"),
         (PACKED_GZ[:3], "cut or damaged, gzip"),
         (PACKED_GZ[:-9], "cut or damaged, gzip"),
         (PACKED_GZ[:15] + b"\xff\xff" + PACKED_GZ[17:], "cut or damaged, gzip"),
