@@ -221,6 +221,9 @@ def test_ports_are_not_used_twice(capture: Capture) -> None:
         assert len(first) == 1, key
 
 
+# NFStream forks; the child runs nothing of the JAX that another test may have loaded here.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ndpi_recognises_the_applications(capture: Capture) -> None:
     streamer = NFStreamer(
         str(capture.path), idle_timeout=60, active_timeout=60, n_dissections=20, n_meters=1
