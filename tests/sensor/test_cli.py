@@ -117,7 +117,7 @@ def installed(*arguments: object) -> subprocess.CompletedProcess[str]:
     """``flowvane ARGUMENTS`` as a process of its own, as the installer made it."""
     script = Path(sys.executable).with_name("flowvane")
     return subprocess.run(
-        [script, *map(str, arguments)], capture_output=True, text=True, timeout=30, check=False
+        [script, *map(str, arguments)], capture_output=True, text=True, timeout=90, check=False
     )
 
 
