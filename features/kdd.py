@@ -26,6 +26,9 @@ _FLAG = {name: float(code) for code, name in enumerate(FLAGS)}
 SYN_ERRORS = ("S0", "S1", "S2", "S3", "SH")
 REJ_ERRORS = ("REJ", "RSTO", "RSTOS0", "RSTR")
 
+_IS_SYN_ERROR = np.isin(FLAGS, SYN_ERRORS)
+_IS_REJ_ERROR = np.isin(FLAGS, REJ_ERRORS)
+
 SERVICES: tuple[str, ...] = tuple(
     (
         "IRC X11 Z39_50 aol auth bgp courier csnet_ns ctf daytime discard domain domain_u echo "
@@ -234,7 +237,7 @@ def window_keys(flows: FlowBatch) -> dict[str, NDArray[np.generic]]:
     Services are compared as Bro names them, so every unnamed port is a service of its own:
     the published rates of ``private`` and ``other`` connections say so.
     """
-    flag = flag_codes(flows)
+    flag = flag_codes(flows).astype(np.intp)
     icmp = np.isin(flows["protocol"], (_ICMP, _ICMP6))
     port = np.where(icmp, flows["icmp_type"], flows["dst_port"]).astype(np.uint64)
     service = np.stack([flows["protocol"].astype(np.uint64), port], axis=1)
@@ -242,8 +245,8 @@ def window_keys(flows: FlowBatch) -> dict[str, NDArray[np.generic]]:
         "host": mix_keys(address_keys(flows["dst_ip"])),
         "service": mix_keys(service),
         "src_port": flows["src_port"].astype(np.uint64),
-        "syn_error": np.isin(flag, [_FLAG[name] for name in SYN_ERRORS]).astype(np.float64),
-        "rej_error": np.isin(flag, [_FLAG[name] for name in REJ_ERRORS]).astype(np.float64),
+        "syn_error": _IS_SYN_ERROR[flag],
+        "rej_error": _IS_REJ_ERROR[flag],
     }
 
 
