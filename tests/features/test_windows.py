@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import kdd, unsw_nb15
-from features.flows import NEVER, FlowBatch, TcpFlag, empty_flows, pack_address
+from features.flows import FlowBatch, TcpState, empty_flows, pack_address
 from features.registry import SCHEMAS
 from features.schema import FloatArray, Schema
 from features.stream import FeatureStream
@@ -22,21 +22,21 @@ steady = settings(max_examples=40, deadline=None, database=None, derandomize=Tru
 few = settings(steady, max_examples=15)
 
 START_US = 1_700_000_000_000_000
-SYN, ACK, FIN, RST = TcpFlag.SYN, TcpFlag.ACK, TcpFlag.FIN, TcpFlag.RST
 
-# Flags of both sides and whether a SYN-ACK came, of a connection in each of Bro's states.
+# How far both sides got, of a connection in each of Bro's states.
+_T = TcpState
 STATES = {
-    "SF": (SYN | ACK | FIN, SYN | ACK | FIN, True),
-    "S0": (SYN, 0, False),
-    "S1": (SYN | ACK, SYN | ACK, True),
-    "S2": (SYN | ACK | FIN, SYN | ACK, True),
-    "S3": (SYN | ACK, SYN | ACK | FIN, True),
-    "SH": (SYN | FIN, 0, False),
-    "REJ": (SYN, RST | ACK, False),
-    "RSTO": (SYN | ACK | RST, SYN | ACK, True),
-    "RSTR": (SYN | ACK, SYN | ACK | RST, True),
-    "RSTOS0": (SYN | RST, 0, False),
-    "OTH": (ACK, ACK, False),
+    "SF": (_T.CLOSED, _T.CLOSED),
+    "S0": (_T.SYN_SENT, _T.INACTIVE),
+    "S1": (_T.ESTABLISHED, _T.ESTABLISHED),
+    "S2": (_T.CLOSED, _T.ESTABLISHED),
+    "S3": (_T.ESTABLISHED, _T.CLOSED),
+    "SH": (_T.CLOSED, _T.INACTIVE),
+    "REJ": (_T.SYN_SENT, _T.RESET),
+    "RSTO": (_T.RESET, _T.ESTABLISHED),
+    "RSTR": (_T.ESTABLISHED, _T.RESET),
+    "RSTOS0": (_T.RESET, _T.INACTIVE),
+    "OTH": (_T.PARTIAL, _T.PARTIAL),
 }
 SYN_ERROR = {"S0", "S1", "S2", "S3", "SH"}
 REJ_ERROR = {"REJ", "RSTO", "RSTR", "RSTOS0"}
@@ -71,10 +71,7 @@ def batch(flows: Sequence[Flow]) -> FlowBatch:
         row["protocol"], row["icmp_type"] = flow.protocol, flow.icmp_type
         row["application"] = flow.application
         if flow.protocol == 6:
-            src, dst, answered = STATES[flow.state]
-            row["src_tcp_flags"], row["dst_tcp_flags"] = src, dst
-            row["syn_us"] = row["first_us"] if src & SYN else NEVER
-            row["synack_us"] = row["first_us"] if answered else NEVER
+            row["src_tcp_state"], row["dst_tcp_state"] = STATES[flow.state]
     return rows
 
 
