@@ -127,44 +127,46 @@ def service_codes(flows: FlowBatch) -> FloatArray:
     return np.where(host, _SERVICE["urh_i"], code)
 
 
-def flag_codes(flows: FlowBatch) -> FloatArray:
-    """Code in FLAGS of each flow, ``[B]``: Bro's connection state; SF for UDP and ICMP, as KDD.
+def _connection_state(src: TcpState, dst: TcpState, silent: bool) -> str:
+    """Zeek's ``conn_state`` of a TCP connection; `silent`: no payload either way.
 
-    The rules are those of Zeek's ``conn_state`` over the states of both sides. Its two states that
-    KDD has no name for, RSTRH and SHR (a SYN-ACK seen and no SYN), are OTH.
+    Its two states that KDD has no name for, RSTRH and SHR (a SYN-ACK seen and no SYN), are OTH.
     """
-    src, dst = flows["src_tcp_state"], flows["dst_tcp_state"]
+    state = TcpState
+    unseen = (state.INACTIVE, state.PARTIAL)
+    if dst is state.RESET:
+        if src in (state.SYN_SENT, state.SYN_ACK_SENT) or (src is state.RESET and silent):
+            return "REJ"
+        return "OTH" if src in unseen else "RSTR"
+    if src is state.RESET:
+        return "RSTOS0" if dst in unseen else "RSTO"
+    if src is state.CLOSED:
+        if dst is state.CLOSED:
+            return "SF"
+        return "SH" if dst in unseen else "S2"
+    if dst is state.CLOSED:
+        return "OTH" if src in unseen else "S3"
+    if (src, dst) == (state.SYN_SENT, state.INACTIVE):
+        return "S0"
+    return "S1" if (src, dst) == (state.ESTABLISHED, state.ESTABLISHED) else "OTH"
+
+
+_STATE_CODES = np.array(
+    [
+        [
+            [_FLAG[_connection_state(src, dst, silent)] for silent in (False, True)]
+            for dst in TcpState
+        ]
+        for src in TcpState
+    ]
+)
+
+
+def flag_codes(flows: FlowBatch) -> FloatArray:
+    """Code in FLAGS of each flow, ``[B]``: Bro's connection state; SF for UDP and ICMP, as KDD."""
     silent = (flows["src_payload_bytes"] == 0) & (flows["dst_payload_bytes"] == 0)
-    src_unknown = (src == TcpState.INACTIVE) | (src == TcpState.PARTIAL)
-    dst_unknown = (dst == TcpState.INACTIVE) | (dst == TcpState.PARTIAL)
-    src_alone = (src == TcpState.SYN_SENT) | (src == TcpState.SYN_ACK_SENT)
-    src_reset, dst_reset = src == TcpState.RESET, dst == TcpState.RESET
-    src_closed, dst_closed = src == TcpState.CLOSED, dst == TcpState.CLOSED
-    return np.select(
-        [
-            flows["protocol"] != _TCP,
-            dst_reset & (src_alone | (src_reset & silent)),
-            dst_reset & src_unknown,
-            dst_reset,
-            src_reset & dst_unknown,
-            src_reset,
-            src_closed & dst_closed,
-            src_closed & dst_unknown,
-            src_closed,
-            dst_closed & src_unknown,
-            dst_closed,
-            (src == TcpState.SYN_SENT) & (dst == TcpState.INACTIVE),
-            (src == TcpState.ESTABLISHED) & (dst == TcpState.ESTABLISHED),
-        ],
-        [
-            _FLAG[name]
-            for name in (
-                "SF", "REJ", "OTH", "RSTR", "RSTOS0", "RSTO", "SF", "SH", "S2", "OTH", "S3", "S0",
-                "S1",
-            )
-        ],
-        _FLAG["OTH"],
-    )  # fmt: skip
+    states = _STATE_CODES[flows["src_tcp_state"], flows["dst_tcp_state"], silent.astype(np.intp)]
+    return np.where(flows["protocol"] == _TCP, states, _FLAG["SF"])
 
 
 def payload_bytes(flows: FlowBatch, side: str) -> FloatArray:
@@ -237,9 +239,9 @@ def _columns() -> tuple[Feature, ...]:
         content("hot", "hot", count, "indicators",
                 "hot indicators in plain text, 0 if encrypted. ftp: STOR, STOU, APPE, SITE EXEC, "
                 "and a guest's RETR. http: a request for /etc/, /bin/, /dev/, ../.. or eight "
-                "slashes; one that passes a command to a program; a reply 404. telnet, rlogin, "
-                "smtp: a line of the source with an intruder's telltale text; telnet, rlogin: one "
-                "of the destination. A login by a hot id"),
+                "slashes; one that passes a command to a program; a reply 404. telnet, rlogin: a "
+                "line of the source, or of the destination, with an intruder's telltale text. A "
+                "login by a hot id"),
         content("num_failed_logins", "failed_logins", count, "logins",
                 "refused logins in plain text, 0 if encrypted. ftp: 530 to PASS. imap: NO or BAD "
                 "to LOGIN. telnet, rlogin: after the password a line such as `Login incorrect`, or "

@@ -77,7 +77,7 @@ _ACCESS_FILES = re.compile(
 _TELLTALE_INPUT = re.compile(
     rb"/bin/eject|eject|fdformat|ffbconfig|loadmodule|xploit|exploit|(?:shell|sploit)_?code"
     rb"|ff\.core|eggdrop|rootkit|sniffit|unset\s+hist|su\s+(?:daemon|news|adm)\b|cd\s+/dev/[a-z]{3}"
-    rb"|>\s*/etc/passwd|gcc.*/bin/login|chmod\s+[246]?[1-7]?[67]{3}\s+\S*sh\b|\.\.\.",
+    rb"|>\s*/etc/passwd|gcc.*/bin/login|(?:cd|cat|more|vi)\s+[\"']?\.\.\.",
     re.IGNORECASE,
 )
 """What intruders type."""
@@ -468,8 +468,6 @@ class Content:
         if line.strip().upper() == b"DATA":
             self._in_mail = True
         self._named_files(line)
-        if _TELLTALE_INPUT.search(line):
-            self.hot += 1
 
     # -------------------------------------------------------------------------------
     # HTTP

@@ -16,7 +16,7 @@ from features.flows import FlowBatch, TcpState, empty_flows, pack_address
 from features.registry import SCHEMAS
 from features.schema import FloatArray, Schema
 from features.stream import FeatureStream
-from features.windows import BlockCounts, count_equal, mix_keys
+from features.windows import BlockCounts, KddWindows, count_equal, mix_keys
 
 steady = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 few = settings(steady, max_examples=15)
@@ -335,6 +335,25 @@ def test_kdd_windows_are_two_seconds_and_255_connections_long() -> None:
     rows = rows_of(kdd.SCHEMA, [Flow(), Flow(START_US + 2_000_001)])
     assert rows["count"] == [1, 1]
     assert rows["dst_host_count"] == [1, 2]
+
+
+def test_kdd_windows_keep_no_more_than_511_flows() -> None:
+    # Every host and port another, so that every key is new: the entries are used again.
+    count = 20_000
+    flows = empty_flows(count)
+    flows["protocol"] = 6
+    flows["dst_ip"][:, 12:] = np.arange(count, dtype=">u4").view(np.uint8).reshape(count, 4)
+    flows["dst_port"] = np.arange(count) % 65_521
+    flows["last_us"] = START_US + np.arange(count) * 100
+    windows = KddWindows()
+    before = sum(value.nbytes for value in vars(windows).values())
+    for part in range(0, count, 1000):
+        _, columns = windows.push(
+            flows[part : part + 1000], kdd.window_keys(flows[part : part + 1000])
+        )
+        assert (columns["count"] == 1).all()
+        assert (columns["dst_host_srv_count"] == 1).all()
+    assert sum(value.nbytes for value in vars(windows).values()) == before < 200_000
 
 
 def test_kdd_windows_by_hand() -> None:
