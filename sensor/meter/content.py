@@ -88,7 +88,11 @@ _TELLTALE_OUTPUT = re.compile(
 )
 """What intruders get to read."""
 
-_COMPROMISED = re.compile(rb"not found|no such file|jump(?:ing)? to", re.IGNORECASE)
+_TELLTALE_WORDS = (b"root", b"jump", b"trojan")
+"""One of them is in all that _TELLTALE_OUTPUT finds; quick to look for."""
+
+_COMPROMISED = (b"not found", b"no such file", b"jump to", b"jumping to")
+_PRINTABLE = bytes(range(32, 127))
 _ROOT = re.compile(rb"\broot\b")
 _ROOT_PROMPT = re.compile(rb"^[^\s#]{0,64}(?: [^\s#]{0,64}){0,2}# ?$")
 _PROMPT = re.compile(rb"^.{0,120}[$%>#] ?$")
@@ -97,14 +101,14 @@ _ASKS_PASSWORD = re.compile(rb"passw(?:or)?d:? ?$", re.IGNORECASE)
 _FAILED = re.compile(rb"incorrect|invalid|login failed|authorization failure|^sorry", re.IGNORECASE)
 _SUCCEEDED = re.compile(rb"last (?:successful )?login|failures? since last", re.IGNORECASE)
 _SHELL = re.compile(
-    rb"(?:^|[;&|(]\s*|\b(?:exec|chroot|xterm\s+-e)\s+)(?:/\S*/)?(?:ba|c|k|tc|z|)sh(?:\s|$)"
-    rb"|exec\W+/\S*/\w*sh\b"
+    rb"(?:^|[;&|(]\s{0,8}|\b(?:exec|chroot|xterm -e) )(?:/\S{0,80}/)?(?:ba|c|k|tc|z|)sh(?:\s|$)"
+    rb"|exec[\s\"'(]{1,8}/\S{0,80}sh\b"
 )
 _CREATES = re.compile(
-    rb"(?:^|[;&|]\s*)(?:/\S*/)?(?:touch|cp|mkdir|vi|vim|emacs|pico|ed|ln|tee|uudecode|cc|gcc)\s+\S"
+    rb"(?:^|[;&|]\s{0,8})(?:/\S{0,80}/)?(?:touch|cp|mkdir|vi|vim|emacs|pico|ed|ln|tee|uudecode|cc|gcc)\s+\S"
     rb"|(?<![<>&0-9-])>{1,2}\s*(?!/dev/null|&)\S"
 )
-_SU_ROOT = re.compile(rb"^(?:/\S*/)?su(?:\s+-l?)?(?:\s+root)?\s*$")
+_SU_ROOT = re.compile(rb"^(?:/\S{0,80}/)?su(?:\s+-l?)?(?:\s+root)?\s*$")
 _SYSTEM_PATH = re.compile(rb"/etc/|/bin/|/dev/|/usr/sbin/|/{8}|\.\./\.\.")
 _CGI_COMMAND = re.compile(rb"/cgi-bin/.*(?:%0a|;|\||`)", re.IGNORECASE)
 
@@ -115,38 +119,44 @@ _PLAIN, _AFTER_IAC, _AFTER_VERB, _IN_SB, _IN_SB_IAC = range(5)
 def strip_options(octets: bytes, state: int) -> tuple[bytes, int]:
     """Telnet data without its commands and options (RFC 854), and the state to go on with.
 
-    `state` is 0 at first; it carries an option cut in two by a packet's end.
+    `state` is 0 at first; it carries an option that a packet's end has cut in two.
     """
     if state == _PLAIN and _IAC not in octets:
         return octets, state
     text = bytearray()
-    for octet in octets:
-        if state == _PLAIN:
-            if octet == _IAC:
-                state = _AFTER_IAC
-            else:
-                text.append(octet)
-        elif state == _AFTER_IAC:
-            if octet == _SB:
-                state = _IN_SB
-            elif _WILL <= octet < _IAC:
-                state = _AFTER_VERB
-            else:
-                if octet == _IAC:
-                    text.append(octet)
-                state = _PLAIN
-        elif state == _AFTER_VERB:
+    at = 0
+    while at < len(octets):
+        if state in (_PLAIN, _IN_SB):
+            # Up to the next command, or to the end of the options.
+            found = octets.find(_IAC, at)
+            end = len(octets) if found < 0 else found
+            if state == _PLAIN:
+                text += octets[at:end]
+            if found < 0:
+                break
+            state = _AFTER_IAC if state == _PLAIN else _IN_SB_IAC
+            at = end + 1
+            continue
+        octet = octets[at]
+        at += 1
+        if state == _AFTER_VERB:
             state = _PLAIN
-        elif state == _IN_SB:
-            state = _IN_SB_IAC if octet == _IAC else _IN_SB
-        else:
+        elif state == _IN_SB_IAC:
             state = _PLAIN if octet == _SE else _IN_SB
+        elif octet == _SB:
+            state = _IN_SB
+        elif _WILL <= octet < _IAC:
+            state = _AFTER_VERB
+        else:
+            if octet == _IAC:
+                text.append(octet)
+            state = _PLAIN
     return bytes(text), state
 
 
 def edited(line: bytes) -> bytes:
     """What is left of a typed line after its backspaces (BS and DEL); control octets go."""
-    if line.isascii() and line.decode("ascii").isprintable():
+    if not line.translate(None, _PRINTABLE):
         return line
     kept = bytearray()
     for octet in line:
@@ -157,13 +167,20 @@ def edited(line: bytes) -> bytes:
     return bytes(kept)
 
 
+def tells_of_compromise(line: bytes) -> bool:
+    """Whether a line of a server is one of those that `num_compromised` counts."""
+    low = line.lower()
+    return any(words in low for words in _COMPROMISED)
+
+
 class Lines:
     """Cuts the octets of one side into lines; keeps the unfinished one, bounded."""
 
-    __slots__ = ("next_seq", "options", "rest")
+    __slots__ = ("after_return", "next_seq", "options", "rest")
 
     def __init__(self) -> None:
         self.rest = b""
+        self.after_return = False
         self.next_seq: int | None = None
         self.options = 0
 
@@ -185,13 +202,24 @@ class Lines:
 
     def cut(self, octets: bytes) -> list[bytes]:
         """The lines that these octets complete, without their ends."""
-        joined = self.rest + octets
-        parts = joined.replace(b"\r", b"\n").split(b"\n", MAX_LINES)
+        if not octets:
+            return []
+        if self.after_return and octets.startswith(b"\n"):
+            octets = octets[1:]
+        self.after_return = octets.endswith(b"\r")
+        joined = self.rest + octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        parts = joined.split(b"\n", MAX_LINES)
         if len(parts) > MAX_LINES:
             # What is beyond the bound is not looked at, but for where its last line begins.
-            parts[-1] = joined[max(joined.rfind(b"\n"), joined.rfind(b"\r")) + 1 :]
+            parts[-1] = parts[-1][parts[-1].rfind(b"\n") + 1 :]
         self.rest = parts.pop()[:MAX_LINE]
         return [part[:MAX_LINE] for part in parts]
+
+    def skip(self, octets: bytes) -> None:
+        """As :meth:`cut`, of octets whose lines nobody wants."""
+        end = max(octets.rfind(b"\n"), octets.rfind(b"\r")) + 1
+        self.rest = (octets[end:] if end else self.rest + octets)[:MAX_LINE]
+        self.after_return = octets.endswith(b"\r")
 
 
 class Content:
@@ -264,6 +292,9 @@ class Content:
         if protocol in (Protocol.TELNET, Protocol.RLOGIN):
             octets, side.options = strip_options(octets, side.options)
             octets = octets.replace(b"\0", b"")
+        elif self._idle(from_dst, side, octets):
+            side.skip(octets)
+            return
         lines = side.cut(octets)
         if protocol in (Protocol.TELNET, Protocol.RLOGIN):
             if from_dst:
@@ -276,6 +307,14 @@ class Content:
         for line in lines:
             if line:
                 take(self, line)
+
+    def _idle(self, from_dst: int, side: Lines, octets: bytes) -> bool:
+        """Whether no line that these octets end can count: most of a file's and of a mail's."""
+        if self._protocol is Protocol.FTP_DATA:
+            return b"root" not in side.rest + octets
+        if self._in_mail and not from_dst:
+            return not octets.startswith(b".") and b"\n." not in octets and not side.rest
+        return False
 
     # -------------------------------------------------------------------------------
     # Any protocol
@@ -305,9 +344,9 @@ class Content:
 
     def _read(self, line: bytes) -> None:
         """A line of what a server shows."""
-        if _ROOT.search(line):
+        if b"root" in line and _ROOT.search(line):
             self.root_accesses += 1
-        if _COMPROMISED.search(line):
+        if tells_of_compromise(line):
             self.compromised += 1
 
     def _listed(self, line: bytes) -> None:
@@ -384,7 +423,8 @@ class Content:
                 self._refuse()
         if self.logged_in:
             self._read(line)
-            if _TELLTALE_OUTPUT.search(line):
+            low = line.lower()
+            if any(word in low for word in _TELLTALE_WORDS) and _TELLTALE_OUTPUT.search(line):
                 self.hot += 1
             if b"uid=0(root)" in line:
                 self.root_shell = 1
@@ -433,7 +473,7 @@ class Content:
                 self._login()
         elif line.startswith(b"530 ") and self._command == b"PASS":
             self._refuse()
-        elif line.startswith(b"550") and _COMPROMISED.search(line):
+        elif line.startswith(b"550") and tells_of_compromise(line):
             self.compromised += 1
 
     # -------------------------------------------------------------------------------
@@ -476,7 +516,7 @@ class Content:
         """Of a packet that begins a message its first line, nothing else."""
         line = octets[:MAX_LINE].split(b"\n", 1)[0]
         if from_dst:
-            if line.startswith(b"HTTP/1.") and (line[9:12] == b"404" or _COMPROMISED.search(line)):
+            if line.startswith(b"HTTP/1.") and (line[9:12] == b"404" or tells_of_compromise(line)):
                 self.compromised += 1
                 self.hot += 1
             return

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from features.flows import TcpFlag, TcpState
 
-_GOING_ON = (TcpState.SYN_SENT, TcpState.SYN_ACK_SENT, TcpState.ESTABLISHED)
+# Plain integers: this runs for every segment, and comparing members of an enum costs more.
+_INACTIVE, _SYN_SENT, _SYN_ACK_SENT, _PARTIAL, _ESTABLISHED, _CLOSED, _RESET = map(int, TcpState)
+_FIN, _SYN, _RST, _ACK = map(int, (TcpFlag.FIN, TcpFlag.SYN, TcpFlag.RST, TcpFlag.ACK))
+_ENDS = _FIN | _RST
+_GOING_ON = (_SYN_SENT, _SYN_ACK_SENT, _ESTABLISHED)
 
 
 class TcpStates:
@@ -17,29 +21,29 @@ class TcpStates:
     __slots__ = ("of",)
 
     def __init__(self) -> None:
-        self.of = [int(TcpState.INACTIVE), int(TcpState.INACTIVE)]
+        self.of = [_INACTIVE, _INACTIVE]
 
     def update(self, sender: int, flags: int) -> None:
         """A segment with TCP `flags` (an octet) came from `sender`, 0 or 1."""
-        own, other = self.of[sender], self.of[1 - sender]
-        if own == TcpState.RESET:
+        of = self.of
+        own = of[sender]
+        if (own and not flags & _ENDS) or own == _RESET:
             return
-        if flags & TcpFlag.RST:
+        other = of[1 - sender]
+        if flags & _RST:
             # A reset by a source that has sent nothing else is of another connection. One after
             # its own FIN changes nothing if the other side has said goodbye too, or never came.
-            ended = own == TcpState.CLOSED and other not in _GOING_ON
-            if not ended and (sender or own != TcpState.INACTIVE):
-                self.of[sender] = TcpState.RESET
-        elif flags & TcpFlag.FIN:
-            self.of[sender] = TcpState.CLOSED
-        elif own == TcpState.INACTIVE:
-            if not flags & TcpFlag.SYN:
-                # In the midst of a connection whose beginning was not seen.
-                self.of[sender] = TcpState.PARTIAL
-            elif sender:
-                if other == TcpState.SYN_SENT:
-                    self.of[0] = TcpState.ESTABLISHED
-                self.of[1] = TcpState.ESTABLISHED
-            else:
-                answer = flags & TcpFlag.ACK
-                self.of[0] = TcpState.SYN_ACK_SENT if answer else TcpState.SYN_SENT
+            ended = own == _CLOSED and other not in _GOING_ON
+            if not ended and (sender or own != _INACTIVE):
+                of[sender] = _RESET
+        elif flags & _FIN:
+            of[sender] = _CLOSED
+        elif not flags & _SYN:
+            # In the midst of a connection whose beginning was not seen.
+            of[sender] = _PARTIAL
+        elif sender:
+            if other == _SYN_SENT:
+                of[0] = _ESTABLISHED
+            of[1] = _ESTABLISHED
+        else:
+            of[0] = _SYN_ACK_SENT if flags & _ACK else _SYN_SENT

@@ -191,6 +191,10 @@ CASES = (
          {"num_compromised": 3, "hot": 1}, "two errors and a jump, which is telltale too"),
     Case("telnet, hot", terminal(*typed(b"./eject"), (S, b"uid=0(root)\r\n# ")),
          {"hot": 2, "root_shell": 1, "num_root": 1}, "the exploit's name, and who one is after it"),
+    Case("telnet, line ends cut in two", said(
+            (S, b"login: "), (C, b"ann\r"), (S, b"\r\nPassword: "), (C, b"\n"), (C, b"pw\r"),
+            (C, b"\n"), (S, b"\r\nLogin incorrect\r\n")),
+         {"logged_in": 0, "num_failed_logins": 1}, "the \\n of a \\r\\n is no empty password"),
     Case("telnet, mended typing", terminal(*typed(b"su rx\x08oot")), {"su_attempted": 1},
          "a backspace takes the x back"),
     Case("telnet, sent twice", (*terminal(*typed(b"touch a"))[:-3],), {"num_file_creations": 1},
@@ -238,9 +242,11 @@ CASES = (
          "NO to one LOGIN and OK to the other, who is not root", port=143),
     Case("smtp", said((S, b"220 hi\r\n"), (C, b"MAIL FROM:<a>\r\n"), (S, b"250 ok\r\n"),
                       (C, b"RCPT TO:</etc/passwd>\r\n"), (S, b"250 ok\r\n"), (C, b"DATA\r\n"),
-                      (S, b"354 go\r\n"), (C, b"/etc/shadow exploit\r\n.\r\n"), (S, b"250 ok\r\n")),
-         {**NO_CONTENT, "logged_in": 1, "num_access_files": 1, "service": "smtp"},
-         "the server spoke; a command names passwd; the mail itself is not looked at", port=25),
+                      (S, b"354 go\r\n"), (C, b"/etc/shadow\r\nand so"), (C, b" on\r\n"),
+                      (C, b"/etc/group\r\n.\r\n"), (S, b"250 ok\r\n"),
+                      (C, b"VRFY /etc/hosts.equiv\r\n")),
+         {**NO_CONTENT, "logged_in": 1, "num_access_files": 2, "service": "smtp"},
+         "the server spoke; two commands name access files; the mail is not looked at", port=25),
     # HTTP
     Case("phf", said((C, b"GET /cgi-bin/phf?Qalias=x%0a/bin/cat%20/etc/passwd HTTP/1.0\r\n\r\n"),
                      (S, b"HTTP/1.0 200 OK\r\n\r\n")),
@@ -466,8 +472,10 @@ def test_lines_are_bounded_and_gaps_end_them() -> None:
     lines = content.Lines()
     assert lines.cut(b"x" * 2000) == []
     assert len(lines.rest) == content.MAX_LINE
-    assert lines.cut(b"y\nz\r\nlast") == [b"x" * content.MAX_LINE, b"z", b""]
+    assert lines.cut(b"y\nz\r\nlast") == [b"x" * content.MAX_LINE, b"z"]
     assert lines.rest == b"last"
+    assert lines.cut(b"\r") == [b"last"]
+    assert lines.cut(b"\n\nnext\r\n") == [b"", b"next"]
     assert len(lines.cut(b"\n" * 5000 + b"tail")) == content.MAX_LINES
     assert lines.rest == b"tail"
     assert lines.fresh(100, b"abc", 3) == b"abc"
