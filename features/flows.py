@@ -55,6 +55,25 @@ class TcpFlag(IntEnum):
     CWR = 0x80
 
 
+class TcpState(IntEnum):
+    """How far one side of a TCP connection got; Zeek's endpoint states."""
+
+    INACTIVE = 0
+    """It sent nothing."""
+    SYN_SENT = 1
+    """It sent a SYN, not answered."""
+    SYN_ACK_SENT = 2
+    """It sent a SYN-ACK to a SYN that was not seen."""
+    PARTIAL = 3
+    """It was seen in the midst of a connection only."""
+    ESTABLISHED = 4
+    """Its SYN was answered, or was the answer."""
+    CLOSED = 5
+    """It sent a FIN."""
+    RESET = 6
+    """It sent a RST."""
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """One column of the flow record."""
@@ -107,6 +126,20 @@ FLOW_FIELDS: tuple[Field, ...] = (
     Field("http_body_bytes", "u8", "bytes", "HTTP/1 response body bytes from the destination"),
     Field("ftp_commands", "u4", "commands", "FTP commands from the source"),
     Field("ftp_logins", "u4", "logins", "FTP logins accepted (reply 230)"),
+    Field("src_tcp_state", "u1", "enum", "how far the source's side of TCP got, a TcpState"),
+    Field("dst_tcp_state", "u1", "enum", "how far the destination's side of TCP got, a TcpState"),
+    Field("hot", "u4", "indicators", "hot indicators in the session's text"),
+    Field("failed_logins", "u4", "logins", "refused logins in the session's text"),
+    Field("logged_in", "u1", "1", "1 after a login in the session's text"),
+    Field("compromised", "u4", "conditions", "signs of a compromise in the session's text"),
+    Field("root_shell", "u1", "1", "1 after a root prompt in the session's text"),
+    Field("su_attempted", "u1", "1", "1 after `su root`, 2 if a root prompt followed"),
+    Field("root_accesses", "u4", "lines", "lines of the session's text that name root"),
+    Field("file_creations", "u4", "commands", "commands that make files"),
+    Field("shells", "u4", "commands", "commands that start a shell"),
+    Field("access_files", "u4", "commands", "commands that name access control files"),
+    Field("host_login", "u1", "1", "1 if the user name is a hot one"),
+    Field("guest_login", "u1", "1", "1 if the user name is a guest's"),
     Field("application", "S40", "name", "application as nDPI names it, e.g. TLS.Google"),
     Field("server_name", "S80", "name", "requested server name (HTTP Host, TLS SNI, DNS query)"),
 )

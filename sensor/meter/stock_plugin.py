@@ -11,6 +11,8 @@ from typing import Any
 from nfstream import NFPlugin
 
 from features.flows import NEVER
+from sensor.meter.content import Content
+from sensor.meter.states import TcpStates
 
 _TCP, _UDP, _ICMP, _ICMP6 = 6, 17, 1, 58
 _HALF = 1 << 31
@@ -52,9 +54,9 @@ class Extra:
     """What is kept of a flow beside NFStream's record; times in milliseconds, NFStream's unit."""
 
     __slots__ = (
-        "ack_ms", "body_left", "dst", "dst_payload", "ftp_commands", "ftp_logins", "http_body",
-        "http_head", "http_requests", "icmp_code", "icmp_type", "src", "src_payload", "syn_ms",
-        "synack_ms",
+        "ack_ms", "body_left", "content", "dst", "dst_payload", "ftp_commands", "ftp_logins",
+        "http_body", "http_head", "http_requests", "icmp_code", "icmp_type", "src",
+        "src_payload", "syn_ms", "synack_ms", "tcp_states",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -73,6 +75,8 @@ class Extra:
         self.body_left = 0
         self.ftp_commands = 0
         self.ftp_logins = 0
+        self.tcp_states = TcpStates()
+        self.content: Content | None = None
 
 
 class ExtraPlugin(NFPlugin):  # type: ignore[misc]
@@ -82,6 +86,7 @@ class ExtraPlugin(NFPlugin):  # type: ignore[misc]
         """First packet of a flow."""
         extra = Extra()
         flow.udps = extra
+        extra.content = Content.of(packet.protocol, packet.src_port, packet.dst_port)
         ip = packet.ip_packet
         at = packet.ip_size - packet.transport_size
         if packet.protocol in (_ICMP, _ICMP6) and packet.transport_size >= 2 <= len(ip) - at:
@@ -108,8 +113,13 @@ class ExtraPlugin(NFPlugin):  # type: ignore[misc]
             return
         _segment(packet, ip, at, side)
         _handshake(packet, extra)
+        extra.tcp_states.update(packet.direction, ip[at + 13])
         if packet.payload_size:
-            _payload(packet, flow, extra, ip[packet.ip_size - packet.payload_size :])
+            payload = ip[packet.ip_size - packet.payload_size :]
+            _payload(packet, flow, extra, payload)
+            if extra.content is not None:
+                seq = int.from_bytes(ip[at + 4 : at + 8], "big")
+                extra.content.feed(packet.direction, seq, payload, packet.payload_size)
 
 
 def _segment(packet: Any, ip: bytes, at: int, side: Side) -> None:

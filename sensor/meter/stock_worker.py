@@ -21,6 +21,7 @@ import numpy as np
 from nfstream import NFStreamer
 
 from features.flows import FLOW_DTYPE, NEVER, Ending
+from sensor.meter.content import CONTENT_FIELDS
 from sensor.meter.frames import CHAIN_DONE, FAILED, FLOWS, FRAME
 from sensor.meter.stock_plugin import Extra, ExtraPlugin
 
@@ -88,6 +89,10 @@ def fill_row(row: Any, flow: Any, origin: int) -> None:
     row["origin"] = origin
     row["http_requests"], row["http_body_bytes"] = extra.http_requests, extra.http_body
     row["ftp_commands"], row["ftp_logins"] = extra.ftp_commands, extra.ftp_logins
+    row["src_tcp_state"], row["dst_tcp_state"] = extra.tcp_states.of
+    if extra.content is not None:
+        for name in CONTENT_FIELDS:
+            row[name] = getattr(extra.content, name)
     row["application"] = flow.application_name.encode()
     row["server_name"] = flow.requested_server_name.encode()
 
