@@ -6,11 +6,11 @@ CICFlowMeter (then ISCXFlowMeter). The published columns do not all hold what th
 Engelen, Rimmer and Joosen, "Troubleshooting an intrusion detection dataset: the CICIDS2017
 case study", IEEE SPW 2021, and Lanvin et al., "Errors in the CICIDS2017 dataset and the
 significant differences in detection performances it makes", CRiSIS 2022, describe the tool's
-errors. Which of them the rows have was established on the rows themselves (28,374 distinct
-finite rows of the sample; tests/features/test_cic.py) and on the capture of the XSS attacks
-(docs/agreement-cicids2017.md). A feature's `meaning` is the corrected one, which the sensor
-measures; :func:`remeasure` brings published rows to it. Where rows cannot be brought to it,
-`testbed` says why: a model for real networks leaves the feature out.
+errors. Which of them the rows have was established on the rows themselves (28,371 distinct
+rows of the sample that have a duration; tests/features/test_cic.py) and on the capture of the
+XSS attacks (docs/agreement-cicids2017.md). A feature's `meaning` is the corrected one, which
+the sensor measures; :func:`remeasure` brings published rows to it. Where rows cannot be brought
+to it, `testbed` says why: a model for real networks leaves the feature out.
 
 The published tool reads as follows, and the sensor does not:
 
@@ -225,9 +225,7 @@ _FLAGS_REASON = (
     "published as the flag of the flow's first packet, 0 or 1, under the heading {published!r}; "
     "remeasure puts it back under its own, but the count is lost"
 )
-_BULK_REASON = (
-    "published as 0 in every row: the tool compared addresses by identity, so it found no bulk"
-)
+_BULK_REASON = "published as 0 in every row, whatever the flow: the tool never found a bulk"
 _SUBFLOW_REASON = (
     "published as the flow's total, for the tool never divided a flow; how many subflows it had "
     "is lost"
