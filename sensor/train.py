@@ -117,6 +117,9 @@ def evaluate(args: argparse.Namespace, console: Console) -> ExitCode:
             try:
                 tables = trial.load(args.data)
             except DataSetError as error:
+                if trial.optional:
+                    console.warn(f"{trial.name} is left out: {error}")
+                    continue
                 console.error(str(error))
                 return ExitCode.DATASET
             outcomes = []

@@ -53,13 +53,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Trial:
-    """A way to split a data set: what is loaded, and how a seed splits it."""
+    """A way to split a data set: what is loaded, and how a seed splits it.
+
+    `optional`: where its files are missing, the data set's other trials are enough.
+    """
 
     name: str
     title: str
     dataset: str
     load: Callable[[Path], tuple[Table, ...]]
     split: Callable[[tuple[Table, ...], np.random.Generator], Split]
+    optional: bool = False
 
 
 def _parts(dataset: str, *parts: str) -> Callable[[Path], tuple[Table, ...]]:
@@ -91,6 +95,18 @@ TRIALS: tuple[Trial, ...] = (
     Trial(
         "unsw-nb15", "benign training set to the testing set", "unsw-nb15",
         _parts("unsw-nb15", "train-normal", "test"), _official,
+    ),
+    Trial(
+        "kdd99-halves", "half of the ten per cent's benign rows to its other rows", "kdd99",
+        _parts("kdd99", "train"), _halves,
+    ),
+    Trial(
+        "kdd99", "benign ten per cent to the corrected test data", "kdd99",
+        _parts("kdd99", "train", "test"), _official, optional=True,
+    ),
+    Trial(
+        "cicids2017-halves", "half of the sample's distinct benign rows to its other rows",
+        "cicids2017", _parts("cicids2017", "sample-distinct"), _halves,
     ),
 )  # fmt: skip
 

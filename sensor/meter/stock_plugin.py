@@ -13,6 +13,7 @@ from nfstream import NFPlugin
 from features.flows import NEVER
 from sensor.meter.content import Content
 from sensor.meter.states import TcpStates
+from sensor.meter.cic_state import CicState
 
 _TCP, _UDP, _ICMP, _ICMP6 = 6, 17, 1, 58
 _HALF = 1 << 31
@@ -54,14 +55,15 @@ class Extra:
     """What is kept of a flow beside NFStream's record; times in milliseconds, NFStream's unit."""
 
     __slots__ = (
-        "ack_ms", "body_left", "content", "dst", "dst_payload", "ftp_commands", "ftp_logins",
-        "http_body", "http_head", "http_requests", "icmp_code", "icmp_type", "src",
-        "src_payload", "syn_ms", "synack_ms", "tcp_states",
+        "ack_ms", "body_left", "cic", "content", "dst", "dst_payload", "ftp_commands",
+        "ftp_logins", "http_body", "http_head", "http_requests", "icmp_code", "icmp_type",
+        "src", "src_payload", "syn_ms", "synack_ms", "tcp_states",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.src = Side()
         self.dst = Side()
+        self.cic = CicState()
         self.src_payload = 0
         self.dst_payload = 0
         self.syn_ms = NEVER
@@ -98,6 +100,7 @@ class ExtraPlugin(NFPlugin):  # type: ignore[misc]
         self._packet(packet, flow, flow.udps)
 
     def _packet(self, packet: Any, flow: Any, extra: Extra) -> None:
+        extra.cic.update(packet)
         ip = packet.ip_packet
         side = extra.dst if packet.direction else extra.src
         if side.ttl is None:

@@ -82,6 +82,7 @@ def fill_row(row: Any, flow: Any, origin: int) -> None:
         row[f"{side}_port"] = getattr(flow, f"{side}_port")
     row["syn_us"], row["synack_us"] = _us(extra.syn_ms), _us(extra.synack_ms)
     row["ack_us"] = _us(extra.ack_ms)
+    extra.cic.fill(row, flow)
     row["vlan_id"], row["tunnel_id"] = flow.vlan_id, flow.tunnel_id
     row["protocol"], row["ip_version"] = flow.protocol, flow.ip_version
     row["icmp_type"], row["icmp_code"] = extra.icmp_type, extra.icmp_code

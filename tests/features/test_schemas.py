@@ -78,6 +78,18 @@ def random_flows(seed: int, count: int) -> FlowBatch:
         flows[f"{side}_packets"] = packets
         flows[f"{side}_bytes"] = packets * pick(0, 1, 60, 1514) + np.minimum(packets, pick(0, 7))
         flows[f"{side}_payload_bytes"] = packets * pick(0, 0, 1, 1460)
+        # Fields of features/cic.py, which need not hang together to give finite values.
+        for name in ("payload_min", "payload_max", "data_packets", "header_bytes", "header_min",
+                     "push", "piat_max_us", "piat_min_us", "bulks", "bulk_packets", "bulk_bytes",
+                     "bulk_span"):  # fmt: skip
+            flows[f"{side}_{name}"] = pick(0, 0, 1, 1460, 2**32 - 1)
+        flows[f"{side}_payload_squares"] = pick(0, 1, 2_131_600, 2**53)
+    for name in ("fin", "syn", "rst", "ack", "cwr", "ece"):
+        flows[f"{name}_packets"] = pick(0, 0, 1, 2**32 - 1)
+    flows["subflows"] = pick(0, 1, 3)
+    for name in ("active", "idle"):
+        for part in ("mean", "stddev", "max", "min"):
+            flows[f"{name}_{part}"] = pick(0, 5_000_001, 119_000_000)
     flows["first_us"] = pick(0, 1, 1_700_000_000_000_000, 4_000_000_000_000_000)
     span = pick(0, 1, 999, 1000, 60_000_000, 5_000_000_000)
     flows["last_us"] = flows["first_us"] + span
@@ -130,7 +142,7 @@ def fits(feature: Feature, values: NDArray[np.float64]) -> bool:
 
 
 def test_the_registry_has_each_schema_by_its_name() -> None:
-    assert list(SCHEMAS) == ["unsw-nb15", "kdd"]
+    assert list(SCHEMAS) == ["unsw-nb15", "kdd", "cicids2017"]
     assert all(schema.name == name for name, schema in SCHEMAS.items())
 
 
@@ -228,7 +240,7 @@ CHANGES: dict[str, Change] = {
     "name": lambda s: changed(s, s.names[0], name="other"),
     "meaning": lambda s: changed(s, s.names[0], meaning="something else"),
     "unit": lambda s: changed(s, s.names[0], unit="fortnight"),
-    "kind": lambda s: changed(s, s.names[0], kind=Kind.RATE),
+    "kind": lambda s: changed(s, _amount(s).name, kind=Kind.RATE),
     "new term": lambda s: changed(s, _category(s).name, vocabulary=(*_category(s).vocabulary, "+")),
     "order of terms": lambda s: changed(
         s, _category(s).name, vocabulary=_category(s).vocabulary[::-1]
@@ -243,6 +255,10 @@ CHANGES: dict[str, Change] = {
         s, meter=MeterSettings(s.meter.idle_timeout_s, s.meter.active_timeout_s + 1)
     ),
 }
+
+
+def _amount(schema: Schema) -> Feature:
+    return next(feature for feature in schema.features if feature.kind is Kind.COUNT)
 
 
 def _category(schema: Schema) -> Feature:

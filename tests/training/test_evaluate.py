@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
 from pathlib import Path
@@ -14,10 +15,13 @@ from features.registry import SCHEMAS
 from features.schema import FloatArray, Kind, Schema
 from models.detector import Scores
 from models.vae import VaeConfig
+from sensor import train
+from sensor.errors import ExitCode
+from sensor.report import Console
 from tests.helpers import make_rows
 from training import evaluate
 from training.datasets import DATASETS
-from training.datasets.base import SourceFile, Table
+from training.datasets.base import DataSetError, SourceFile, Table
 from training.evaluate import (
     TARGET_FPR,
     TRIALS,
@@ -228,3 +232,31 @@ def test_mean_and_sample_deviation() -> None:
     # Squares of ±1.5 and ±0.5 sum to 5; three degrees of freedom.
     assert deviation == pytest.approx(math.sqrt(5 / 3))
     assert mean_sd([0.25]) == (0.25, 0.0)
+
+
+@pytest.mark.parametrize("missing", ["test", "train"])
+def test_an_optional_trial_is_left_out_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    class Partly(Fake):
+        def load(self, directory: Path, part: str) -> Table:
+            if part == missing:
+                raise DataSetError(f"no file of part {part}")
+            return super().load(directory, part)
+
+    monkeypatch.setitem(DATASETS, "kdd99", Partly("kdd99"))
+    monkeypatch.setattr(train, "run_seed", lambda *_: Outcome(1.0, 1.0, 0.0, 1.0, 1.0))
+    args = argparse.Namespace(
+        dataset="kdd99", data=Path("nowhere"), seeds=1, features="live", output=None
+    )
+    code = train.evaluate(args, Console())
+    out, err = capsys.readouterr()
+    assert f"no file of part {missing}" in err
+    if missing == "test":
+        assert code == ExitCode.OK
+        assert "warning: kdd99 is left out: " in err
+        assert "half of the ten per cent" in out
+        assert "to the corrected test data" not in out
+    else:
+        assert code == ExitCode.DATASET
+        assert "error: " in err

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,9 @@ _DECOMPRESSORS: tuple[tuple[bytes, str, Callable[[bytes], bytes]], ...] = (
 _BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 
+_MISSING = ["", "NaN", "nan"]
+_LOOSE = re.compile(r"\s*([+-]?(inf|infinity)|nan)?\s*", re.ASCII | re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -52,12 +56,14 @@ class Expected:
 class Column:
     """One column of a file: `kind` says which cells are valid.
 
-    `optional`: an empty category cell is valid, too.
+    `optional`: an empty category cell is valid, too. `loose`: any number is, negative,
+    infinite or missing ones, too; the loader says what becomes of them.
     """
 
     name: str
     kind: Kind
     optional: bool = False
+    loose: bool = False
 
 
 def find_files(directory: Path, names: Sequence[str]) -> list[Path]:
@@ -138,8 +144,10 @@ class OfficialFile:
         return SourceFile(self.path.name, self.sha256, rows)
 
 
-def read_file(path: Path) -> OfficialFile:
+def read_file(path: Path, *, encoding: str = "utf-8") -> OfficialFile:
     """Read a file that is plain, gzip or xz, which its first bytes tell, not its name.
+
+    What is not UTF-8 is taken to be in `encoding`, if another one is given.
 
     Raises:
         DataSetError: it cannot be read, is empty, is cut or damaged, or is not UTF-8 text.
@@ -161,7 +169,7 @@ def read_file(path: Path) -> OfficialFile:
     if not data.strip():
         raise DataSetError(f"{path}: the file is empty; {AGAIN}")
     try:
-        data.decode()
+        data = _as_utf8(data, encoding)
     except UnicodeDecodeError as error:
         raise DataSetError(
             f"{path}: neither UTF-8 text nor gzip nor xz: byte {error.start} is "
@@ -171,6 +179,16 @@ def read_file(path: Path) -> OfficialFile:
     if (hole := data.find(0)) >= 0:
         raise DataSetError(f"{path}: damaged: byte {hole} is zero; {AGAIN}")
     return OfficialFile(path, hashlib.sha256(raw).hexdigest(), data)
+
+
+def _as_utf8(data: bytes, encoding: str) -> bytes:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        if encoding == "utf-8":
+            raise
+        return data.decode(encoding).encode()
+    return data
 
 
 @dataclass(frozen=True)
@@ -244,10 +262,14 @@ def read_sheet(file: OfficialFile, columns: Sequence[Column], *, header: bool) -
     body = file.data.lstrip()
     if header:
         body = body.partition(b"\n" if b"\n" in body else b"\r")[2]
+    missing: dict[Any, list[str]] = {
+        number: _MISSING for number, column in enumerate(columns) if column.loose
+    }
     try:
         frame = pd.read_csv(
-            io.BytesIO(body), header=None, dtype=types, na_filter=False, low_memory=False
-        )
+            io.BytesIO(body), header=None, dtype=types, na_filter=bool(missing),
+            na_values=missing or None, keep_default_na=False, low_memory=False,
+        )  # fmt: skip
     except ValueError as error:  # pandas's own errors are ValueErrors
         raise _unreadable(file, columns, header, str(error)) from error
     if frame.shape != (file.lines - header, len(columns)):
@@ -264,7 +286,7 @@ def read_sheet(file: OfficialFile, columns: Sequence[Column], *, header: bool) -
             terms[column.name] = codes, stripped
         else:
             values: FloatArray = frame[number].to_numpy()
-            for wrong, reason in _faults(column.kind, values):
+            for wrong, reason in () if column.loose else _faults(column.kind, values):
                 if wrong.any():
                     row = int(wrong.argmax())
                     raise _cell_error(file, columns, header, row, column.name, reason)
@@ -312,6 +334,8 @@ def _unreadable(
         if len(cells) != len(columns):
             return _width_error(file, line, len(cells), len(columns))
         for column, text in zip(columns, cells, strict=True):
+            if column.loose and _LOOSE.fullmatch(text):
+                continue
             if column.kind is not Kind.CATEGORICAL and not _NUMBER.fullmatch(text):
                 return DataSetError(
                     f"{file.path}: line {line}: column {column.name}: {_quote(text)} is not a "
