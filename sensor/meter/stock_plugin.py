@@ -11,6 +11,7 @@ from typing import Any
 from nfstream import NFPlugin
 
 from features.flows import NEVER
+from sensor.meter.early import Early
 
 _TCP, _UDP, _ICMP, _ICMP6 = 6, 17, 1, 58
 _HALF = 1 << 31
@@ -52,13 +53,15 @@ class Extra:
     """What is kept of a flow beside NFStream's record; times in milliseconds, NFStream's unit."""
 
     __slots__ = (
-        "ack_ms", "body_left", "dst", "dst_payload", "ftp_commands", "ftp_logins", "http_body",
-        "http_requests", "icmp_code", "icmp_type", "src", "src_payload", "syn_ms", "synack_ms",
+        "ack_ms", "body_left", "dst", "dst_payload", "early", "ftp_commands", "ftp_logins",
+        "http_body", "http_requests", "icmp_code", "icmp_type", "src", "src_payload", "syn_ms",
+        "synack_ms",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.src = Side()
         self.dst = Side()
+        self.early = Early()
         self.src_payload = 0
         self.dst_payload = 0
         self.syn_ms = NEVER
@@ -91,6 +94,7 @@ class ExtraPlugin(NFPlugin):  # type: ignore[misc]
         self._packet(packet, flow, flow.udps)
 
     def _packet(self, packet: Any, flow: Any, extra: Extra) -> None:
+        extra.early.update(packet, flow)
         ip = packet.ip_packet
         side = extra.dst if packet.direction else extra.src
         if side.ttl is None:

@@ -88,6 +88,7 @@ def fill_row(row: Any, flow: Any, origin: int) -> None:
     row["origin"] = origin
     row["http_requests"], row["http_body_bytes"] = extra.http_requests, extra.http_body
     row["ftp_commands"], row["ftp_logins"] = extra.ftp_commands, extra.ftp_logins
+    extra.early.fill(row, flow)
     row["application"] = flow.application_name.encode()
     row["server_name"] = flow.requested_server_name.encode()
 
