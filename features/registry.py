@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from features import kdd, unsw_nb15
+from features import flow, kdd, unsw_nb15
 from features.schema import Schema
 
-SCHEMAS: dict[str, Schema] = {module.SCHEMA.name: module.SCHEMA for module in (unsw_nb15, kdd)}
+SCHEMAS: dict[str, Schema] = {
+    module.SCHEMA.name: module.SCHEMA for module in (unsw_nb15, kdd, flow)
+}

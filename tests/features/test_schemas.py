@@ -128,7 +128,7 @@ def fits(feature: Feature, values: NDArray[np.float64]) -> bool:
 
 
 def test_the_registry_has_each_schema_by_its_name() -> None:
-    assert list(SCHEMAS) == ["unsw-nb15", "kdd"]
+    assert list(SCHEMAS) == ["unsw-nb15", "kdd", "flow"]
     assert all(schema.name == name for name, schema in SCHEMAS.items())
 
 
