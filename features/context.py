@@ -83,8 +83,8 @@ class Table(NamedTuple):
         slots: ``[2 C]`` int32, an entry's number plus one at the slot of its key, 0 for none.
         keys: ``[C]`` uint64.
         times: ``[C]`` int64, when the entry was last brought up to date, in us.
-        born: ``[C]`` int64, when it was made, in us; ``[0]`` where nobody asks.
         links: ``[C, 2]`` int32, the next older and the next newer entry, -1 for none.
+        born: ``[C]`` int64, when it was made, in us; ``[0]`` where nobody asks.
         head: ``[4]`` int64, entries in use, newest, oldest, number of entries forgotten.
         sums: ``[C, K]`` float32, faded sums.
         logs: ``[C, 2]`` float64, faded sums of W log W; ``[0, 2]`` where nobody asks.
@@ -93,8 +93,8 @@ class Table(NamedTuple):
     slots: NDArray[np.int32]
     keys: NDArray[np.uint64]
     times: NDArray[np.int64]
-    born: NDArray[np.int64]
     links: NDArray[np.int32]
+    born: NDArray[np.int64]
     head: NDArray[np.int64]
     sums: NDArray[np.float32]
     logs: NDArray[np.float64]
@@ -102,15 +102,19 @@ class Table(NamedTuple):
 
 def new_table(capacity: int, sums: int = 0, *, born: bool = False, logs: bool = False) -> Table:
     """An empty table of `capacity` entries (a power of two) with `sums` faded sums each."""
+    # What is read together lies together: an entry is a row of 24 or 32 bytes, and one of sums.
+    row = np.zeros((capacity, 4 if born else 3), np.int64)
+    width = sums + sums % 2
+    values = np.zeros((capacity, width + 4 if logs else sums), np.float32)
     return Table(
         slots=np.zeros(2 * capacity, np.int32),
-        keys=np.zeros(capacity, np.uint64),
-        times=np.zeros(capacity, np.int64),
-        born=np.zeros(capacity if born else 0, np.int64),
-        links=np.zeros((capacity, 2), np.int32),
+        keys=row.view(np.uint64)[:, 0],
+        times=row[:, 1],
+        links=row.view(np.int32)[:, 4:6],
+        born=row[:, 3] if born else row[:0, 0],
         head=np.array([0, -1, -1, 0], np.int64),
-        sums=np.zeros((capacity, sums), np.float32),
-        logs=np.zeros((capacity if logs else 0, 2), np.float64),
+        sums=values[:, :sums],
+        logs=values.view(np.float64)[:, width // 2 :] if logs else np.empty((0, 2)),
     )
 
 
@@ -118,7 +122,7 @@ _USED, _NEWEST, _OLDEST, _FORGOTTEN = 0, 1, 2, 3
 _OLDER, _NEWER = 0, 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", forceinline=True)
 def find(table: Table, key: np.uint64) -> int:
     """The entry of `key`, or -1; touches nothing."""
     mask = np.uint64(len(table.slots) - 1)
@@ -131,7 +135,7 @@ def find(table: Table, key: np.uint64) -> int:
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _unlink(table: Table, entry: int) -> None:
     older, newer = table.links[entry, _OLDER], table.links[entry, _NEWER]
     if older >= 0:
@@ -144,7 +148,7 @@ def _unlink(table: Table, entry: int) -> None:
         table.head[_NEWEST] = older
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _link_newest(table: Table, entry: int) -> None:
     newest = table.head[_NEWEST]
     table.links[entry, _OLDER] = newest
@@ -156,7 +160,7 @@ def _link_newest(table: Table, entry: int) -> None:
     table.head[_NEWEST] = entry
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _forget(table: Table, entry: int) -> None:
     """Take `entry` out of the slots, moving up what was displaced by it (Knuth, 6.4 R)."""
     mask = np.uint64(len(table.slots) - 1)
@@ -176,7 +180,7 @@ def _forget(table: Table, entry: int) -> None:
     table.slots[hole] = 0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", forceinline=True)
 def touch(table: Table, key: np.uint64) -> tuple[int, bool]:
     """The entry of `key`, now the newest, and whether it was there.
 
@@ -206,12 +210,12 @@ def touch(table: Table, key: np.uint64) -> tuple[int, bool]:
     return entry, False
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _steps(now: int, then: int, tick_us: int) -> int:
     return now // tick_us - then // tick_us
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _weight(steps: int) -> float:
     """What is left after so many steps."""
     if steps >= FORGET_TICKS:
@@ -220,7 +224,7 @@ def _weight(steps: int) -> float:
     return weight
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _w_log_w(weight: float) -> float:
     return weight * math.log(weight) if weight > 0.0 else 0.0
 
@@ -260,7 +264,7 @@ NAMES: tuple[str, ...] = (
 _WIDTH = len(NAMES)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _touch_host(hosts: Table, key: np.uint64, now: int) -> tuple[int, bool]:
     """The host's entry with its sums faded to `now`, and whether it was known."""
     entry, known = touch(hosts, key)
@@ -291,12 +295,12 @@ def _touch_host(hosts: Table, key: np.uint64, now: int) -> tuple[int, bool]:
     return entry, True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _share(part: float, rest: float) -> float:
     return part / (part + rest) if part > 0.0 else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", forceinline=True)
 def _touch_term(
     terms: Table, habits: Table, term: np.uint64, habit: np.uint64, now: int
 ) -> tuple[float, float]:
@@ -317,7 +321,7 @@ def _touch_term(
     return (0.0 if old else 1.0), terms.sums[entry, 0]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def walk(
     hosts: Table,
     pairs: Table,

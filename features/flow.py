@@ -435,7 +435,8 @@ def _share(name: str) -> Measure:
 def _part(part: str, whole: str) -> Measure:
     def measure(view: FlowView) -> FloatArray:
         most = np.maximum(view.flows[whole], 1).astype(np.float64)
-        return np.minimum(view.flows[part] / most, 1.0)
+        limited: FloatArray = np.minimum(view.flows[part] / most, 1.0)
+        return limited
 
     return measure
 

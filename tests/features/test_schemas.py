@@ -58,7 +58,9 @@ def random_flows(seed: int, count: int) -> FlowBatch:
         return rng.choice(np.array(choices, np.int64), count)
 
     for name in ("vlan_id", "src_port", "dst_port", "src_window", "dst_window"):
-        flows[name] = np.where(pick(0, 1), pick(0, 21, 53, 80, 65535), rng.integers(0, 65536, count))
+        flows[name] = np.where(
+            pick(0, 1), pick(0, 21, 53, 80, 65535), rng.integers(0, 65536, count)
+        )
     for name in ("src_ttl", "dst_ttl", "src_tcp_flags", "dst_tcp_flags", "icmp_type", "icmp_code"):
         flows[name] = np.where(pick(0, 1), pick(0, 1, 3, 8, 255), rng.integers(0, 256, count))
     flows["protocol"] = np.where(
@@ -91,6 +93,11 @@ def random_flows(seed: int, count: int) -> FlowBatch:
     for name in ("http_requests", "ftp_commands", "ftp_logins"):
         flows[name] = pick(0, 0, 1, 2, 2**32 - 1)
     flows["http_body_bytes"] = pick(0, 1, 2**50)
+    for name in ("src_payload_packets", "dst_push_packets", "src_size_max"):
+        flows[name] = pick(0, 1, 7, 2**32 - 1)
+    flows["early_payload"] = rng.choice([0, 1, -1, 1460, -65535, 65535], (count, 8))
+    for name in ("server_name", "client_fingerprint", "category"):
+        flows[name] = rng.choice(np.array([b"", b"a", b"a.b", b"Web", b".", b"x" * 80]), count)
     names = np.array([b"", b"Unknown", b"DNS.Google", b"HTTP", b"TLS", b".", b"FTP_CONTROL"])
     flows["application"] = rng.choice(names, count)
     return flows[np.argsort(flows["last_us"], kind="stable")]
@@ -120,7 +127,7 @@ def fits(feature: Feature, values: NDArray[np.float64]) -> bool:
         return bool((whole & (values >= 0)).all())
     if feature.kind is Kind.CATEGORICAL:
         return bool((whole & (values >= -1) & (values < len(feature.vocabulary))).all())
-    return bool((values >= 0).all())  # no schema has an amount that can be negative
+    return feature.unit.startswith("signed") or bool((values >= 0).all())
 
 
 # ---------------------------------------------------------------------------------------
