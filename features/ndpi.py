@@ -69,7 +69,11 @@ CATEGORIES: tuple[str, ...] = tuple(
         "Cybersecurity AdultContent Mining Malware Advertisement Banned_Site Site_Unavailable "
         "Allowed_Site Antimalware Crypto_Currency Gambling Health ArtifIntelligence Finance "
         "News Sport Business Internet Blockchain_Crypto Blog_Forum Government Education "
-        "CDN_Proxy Hw_Sw Dating Travel Food Bots Scanners Hosting Art Fashion Books"
+        "CDN_Proxy Hw_Sw Dating Travel Food Bots Scanners Hosting Art Fashion Books Science "
+        "Maps_Navigation Login_Portal Legal Environmental_Services Culture Housing "
+        "Telecommunication Transportation Design Employment Events Weather Lifestyle "
+        "Real_Estate Security Environment Hobby Computer_Science Construction Engineering "
+        "Religion Entertainment Agriculture Technology Beauty History Politics Vehicles"
     ).split()
 )
 """Categories of applications; the five that users may define have no meaning of their own."""
