@@ -654,8 +654,8 @@ def _of_context() -> tuple[Feature, ...]:
         "pair_flows": (continuous, "flows", "flows from the source to the destination"),
     }  # fmt: skip
     long: dict[str, tuple[Kind, str, str]] = {
-        "src_unreachable": (continuous, "packets", "ICMP or ICMPv6 destination-unreachable "
-                            "packets to the source"),
+        "src_unreachable": (continuous, "packets", "packets to the source in ICMP or ICMPv6 "
+                            "flows that begin with destination unreachable"),
         "pair_failed": (rate, "1", "failed flows from source to destination / flows, both"),
         "pair_out_share": (rate, "1", "frame bytes from source to destination / both ways, both"),
         "name_peers": (continuous, "hosts", "distinct sources that name this server, each by its "

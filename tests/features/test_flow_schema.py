@@ -313,7 +313,7 @@ def test_names_and_fingerprints_are_counted_by_the_sources_that_have_them() -> N
     ],
 )
 def test_flows_fade_over_the_horizons(after_s: float, short: float, long: float) -> None:
-    # START_US is a whole multiple of either step, but 10 s are less than one of the long steps.
+    # START_US is a whole multiple of the short step; the long one is 12 s, so that is coarse.
     found = context([Flow(0), Flow(after_s)])
     assert found["src_flows_10s"][1] == pytest.approx(short, abs=1e-6)
     assert found["src_flows_10m"][1] == pytest.approx(long, abs=0.02)
