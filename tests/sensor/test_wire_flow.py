@@ -290,7 +290,7 @@ TABLE: list[tuple[str, str, Expected, str]] = [
     ("scan 3", "src_failed_10s", 1, "all reset"),
     ("scan 3", "pair_flows_10s", 3, "all to one host"),
     ("scan 3", "dst_service_new", 1, "port 3 was never offered"),
-    ("tunnel", "src_unreachable_10m", math.exp(-13 / 50), "one message; a step of 12 s ends 4 s in"),
+    ("tunnel", "src_unreachable_10m", math.exp(-13 / 50), "one message, 13 steps of 12 s ago"),
 ]  # fmt: skip
 
 
