@@ -109,10 +109,7 @@ def test_rare_terms_are_not_learnt() -> None:
     # Five rows of a term are enough, four are not; a term outside the vocabulary never is one.
     rows = small_rows()
     encoder = Encoder.fit(SMALL, USED, rows)
-    assert encoder.categories == (
-        CategoryColumn("service", ("a", "b")),
-        CategoryColumn("state", ("q",)),
-    )
+    assert encoder.categories == (CategoryColumn("service", ("a", "b")), CategoryColumn("state", ("q",)))
     assert [column.size for column in encoder.categories] == [3, 2]
     rows[4, 0] = 2
     assert Encoder.fit(SMALL, USED, rows).categories[0].terms == ("a", "b", "c")

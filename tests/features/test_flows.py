@@ -96,9 +96,7 @@ def test_addresses_are_packed_into_16_octets(text: str, octets: str) -> None:
 
 def test_ipv6_is_spelled_out_in_full() -> None:
     # As Suricata writes it.
-    assert (
-        unpack_address(pack_address("2001:db8::1"), 6) == "2001:0db8:0000:0000:0000:0000:0000:0001"
-    )
+    assert unpack_address(pack_address("2001:db8::1"), 6) == "2001:0db8:0000:0000:0000:0000:0000:0001"
     assert unpack_address(pack_address("::"), 6) == ":".join(["0000"] * 8)
     assert unpack_address(pack_address("192.0.2.7"), 4) == "192.0.2.7"
 

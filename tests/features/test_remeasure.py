@@ -95,9 +95,7 @@ def test_copies_are_counted_once(recorded: int, packets: int) -> None:
 
 def test_a_frame_has_14_octets_more_than_published() -> None:
     # Ten records of 40 octets: five packets of 54.
-    result = again(
-        row(dur=1.0, spkts=10, sbytes=400, smean=40, dpkts=2, dbytes=2000, dmean=1000), 1
-    )
+    result = again(row(dur=1.0, spkts=10, sbytes=400, smean=40, dpkts=2, dbytes=2000, dmean=1000), 1)
     assert col(result, "sbytes") == 5 * (40 + 14)
     assert col(result, "smean") == 54
     assert col(result, "dbytes") == 1014

@@ -58,9 +58,7 @@ def random_flows(seed: int, count: int) -> FlowBatch:
         return rng.choice(np.array(choices, np.int64), count)
 
     for name in ("vlan_id", "src_port", "dst_port", "src_window", "dst_window"):
-        flows[name] = np.where(
-            pick(0, 1), pick(0, 21, 53, 80, 65535), rng.integers(0, 65536, count)
-        )
+        flows[name] = np.where(pick(0, 1), pick(0, 21, 53, 80, 65535), rng.integers(0, 65536, count))
     for name in ("src_ttl", "dst_ttl", "src_tcp_flags", "dst_tcp_flags", "icmp_type", "icmp_code"):
         flows[name] = np.where(pick(0, 1), pick(0, 1, 3, 8, 255), rng.integers(0, 256, count))
     flows["protocol"] = np.where(
