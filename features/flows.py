@@ -24,6 +24,9 @@ FlowBatch = NDArray[np.void]
 NEVER = -1
 """In a time field: this did not happen."""
 
+EARLY_PACKETS = 8
+"""How many of a flow's first packets with payload are kept by size and direction."""
+
 
 class Ending(IntEnum):
     """Why a flow's record was closed."""
@@ -110,6 +113,19 @@ FLOW_FIELDS: tuple[Field, ...] = (
     *_both("window", "u2", "bytes", "TCP window field of the first packet, not scaled"),
     *_both("ttl", "u1", "hops", "IP TTL or hop limit of the first packet"),
     *_both("tcp_flags", "u1", "bits", "union of all TCP flags"),
+    *_both("payload_packets", "u4", "packets", "packets with transport payload"),
+    *_both("push_packets", "u4", "packets", "TCP packets with PSH"),
+    *_both("size_max", "u4", "bytes", "largest frame"),
+    *_both("size_stddev", "f8", "bytes", "sample standard deviation of the frame sizes"),
+    *_both("piat_max_us", "f8", "us", "longest time between packets"),
+    Field(
+        "early_payload",
+        ("i4", EARLY_PACKETS),
+        "bytes",
+        "sizes of the first payloads, negative where the destination sent them, then 0",
+    ),
+    Field("category", "S24", "name", "application category as nDPI names it, e.g. Web"),
+    Field("client_fingerprint", "S40", "name", "JA4 of a TLS or QUIC client, HASSH of an SSH one"),
     Field("src_ip", ("u1", 16), "address", "source address; IPv4 as ::ffff:a.b.c.d"),
     Field("dst_ip", ("u1", 16), "address", "destination address; IPv4 as ::ffff:a.b.c.d"),
     Field("src_port", "u2", "port", "source port, 0 where the protocol has none"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from features import cic, kdd, unsw_nb15
+from features import cic, flow, kdd, unsw_nb15
 from features.schema import Schema
 
-SCHEMAS: dict[str, Schema] = {module.SCHEMA.name: module.SCHEMA for module in (unsw_nb15, kdd, cic)}
+SCHEMAS: dict[str, Schema] = {
+    module.SCHEMA.name: module.SCHEMA for module in (unsw_nb15, kdd, cic, flow)
+}

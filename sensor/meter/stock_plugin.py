@@ -11,9 +11,10 @@ from typing import Any
 from nfstream import NFPlugin
 
 from features.flows import NEVER
-from sensor.meter.content import Content
-from sensor.meter.states import TcpStates
 from sensor.meter.cic_state import CicState
+from sensor.meter.content import Content
+from sensor.meter.early import Early
+from sensor.meter.states import TcpStates
 
 _TCP, _UDP, _ICMP, _ICMP6 = 6, 17, 1, 58
 _HALF = 1 << 31
@@ -55,7 +56,7 @@ class Extra:
     """What is kept of a flow beside NFStream's record; times in milliseconds, NFStream's unit."""
 
     __slots__ = (
-        "ack_ms", "body_left", "cic", "content", "dst", "dst_payload", "ftp_commands",
+        "ack_ms", "body_left", "cic", "content", "dst", "dst_payload", "early", "ftp_commands",
         "ftp_logins", "http_body", "http_head", "http_requests", "icmp_code", "icmp_type",
         "src", "src_payload", "syn_ms", "synack_ms", "tcp_states",
     )  # fmt: skip
@@ -64,6 +65,7 @@ class Extra:
         self.src = Side()
         self.dst = Side()
         self.cic = CicState()
+        self.early = Early()
         self.src_payload = 0
         self.dst_payload = 0
         self.syn_ms = NEVER
@@ -101,6 +103,7 @@ class ExtraPlugin(NFPlugin):  # type: ignore[misc]
 
     def _packet(self, packet: Any, flow: Any, extra: Extra) -> None:
         extra.cic.update(packet)
+        extra.early.update(packet, flow)
         ip = packet.ip_packet
         side = extra.dst if packet.direction else extra.src
         if side.ttl is None:

@@ -94,6 +94,7 @@ def fill_row(row: Any, flow: Any, origin: int) -> None:
     if extra.content is not None:
         for name in CONTENT_FIELDS:
             row[name] = getattr(extra.content, name)
+    extra.early.fill(row, flow)
     row["application"] = flow.application_name.encode()
     row["server_name"] = flow.requested_server_name.encode()
 

@@ -105,6 +105,11 @@ def random_flows(seed: int, count: int) -> FlowBatch:
     for name in ("http_requests", "ftp_commands", "ftp_logins"):
         flows[name] = pick(0, 0, 1, 2, 2**32 - 1)
     flows["http_body_bytes"] = pick(0, 1, 2**50)
+    for name in ("src_payload_packets", "dst_push_packets", "src_size_max"):
+        flows[name] = pick(0, 1, 7, 2**32 - 1)
+    flows["early_payload"] = rng.choice([0, 1, -1, 1460, -65535, 65535], (count, 8))
+    for name in ("server_name", "client_fingerprint", "category"):
+        flows[name] = rng.choice(np.array([b"", b"a", b"a.b", b"Web", b".", b"x" * 80]), count)
     names = np.array([b"", b"Unknown", b"DNS.Google", b"HTTP", b"TLS", b".", b"FTP_CONTROL"])
     flows["application"] = rng.choice(names, count)
     return flows[np.argsort(flows["last_us"], kind="stable")]
@@ -134,7 +139,7 @@ def fits(feature: Feature, values: NDArray[np.float64]) -> bool:
         return bool((whole & (values >= 0)).all())
     if feature.kind is Kind.CATEGORICAL:
         return bool((whole & (values >= -1) & (values < len(feature.vocabulary))).all())
-    return bool((values >= 0).all())  # no schema has an amount that can be negative
+    return feature.unit.startswith("signed") or bool((values >= 0).all())
 
 
 # ---------------------------------------------------------------------------------------
@@ -142,7 +147,7 @@ def fits(feature: Feature, values: NDArray[np.float64]) -> bool:
 
 
 def test_the_registry_has_each_schema_by_its_name() -> None:
-    assert list(SCHEMAS) == ["unsw-nb15", "kdd", "cicids2017"]
+    assert list(SCHEMAS) == ["unsw-nb15", "kdd", "cicids2017", "flow"]
     assert all(schema.name == name for name, schema in SCHEMAS.items())
 
 
