@@ -117,7 +117,6 @@ FLOW_FIELDS: tuple[Field, ...] = (
     *_both("push_packets", "u4", "packets", "TCP packets with PSH"),
     *_both("size_max", "u4", "bytes", "largest frame"),
     *_both("size_stddev", "f8", "bytes", "sample standard deviation of the frame sizes"),
-    *_both("piat_max_us", "f8", "us", "longest time between packets"),
     Field(
         "early_payload",
         ("i4", EARLY_PACKETS),

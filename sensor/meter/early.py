@@ -43,6 +43,5 @@ class Early:
             row[f"{side}_push_packets"] = getattr(flow, f"{way}_psh_packets")
             row[f"{side}_size_max"] = getattr(flow, f"{way}_max_ps")
             row[f"{side}_size_stddev"] = getattr(flow, f"{way}_stddev_ps")
-            row[f"{side}_piat_max_us"] = getattr(flow, f"{way}_max_piat_ms") * 1000.0
         row["category"] = flow.application_category_name.encode()
         row["client_fingerprint"] = flow.client_fingerprint.encode()
