@@ -718,7 +718,7 @@ def window_keys(flows: FlowBatch) -> dict[str, NDArray[np.generic]]:
 
 def remeasure(rows: FloatArray, clock_us: int, rng: np.random.Generator) -> FloatArray:
     """Rows ``[N, F]`` as they are: all of them come from a sensor's own clock."""
-    return rows
+    return rows.copy()
 
 
 SCHEMA = Schema(

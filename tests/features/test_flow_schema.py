@@ -471,7 +471,7 @@ def value(name: str, **fields: object) -> float | str:
         rows[key] = content
     feature = KINDS[name]
     assert feature.measure is not None
-    found = float(np.asarray(feature.measure(FlowView(rows, {})), np.float64)[0])
+    found = float(np.asarray(feature.measure(FlowView(rows, {}, 1)), np.float64)[0])
     return feature.show(found) if feature.vocabulary else found
 
 
@@ -601,7 +601,7 @@ def test_every_declared_name_is_found() -> None:
     rows["application"] = [name.encode() for name in APPLICATIONS]
     measure = KINDS["application"].measure
     assert measure is not None
-    assert np.asarray(measure(FlowView(rows, {}))).tolist() == list(range(len(APPLICATIONS)))
+    assert np.asarray(measure(FlowView(rows, {}, 1))).tolist() == list(range(len(APPLICATIONS)))
 
 
 # What users may define, and what is not there.
