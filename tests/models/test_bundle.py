@@ -20,21 +20,27 @@ from features.registry import SCHEMAS
 from models.bundle import MANIFEST, SUMS, TENSORS, BundleError, load, save, shipped
 from models.detector import Detector
 from models.heads import FAMILIES
-from tests.helpers import FITTED, MODELS, ROOT, fitted, make_rows, untrained
+from tests.helpers import MODELS, PAIRS, ROOT, TOY, make_rows, toy, untrained
 
 FILES = (MANIFEST, TENSORS, SUMS)
 KINDS = (
     *MODELS,
-    *(f"fitted {family}" for family in FAMILIES),
-    *(f"untrained {f} {s}" for f in FAMILIES for s in SCHEMAS if FITTED.get(f) != s),
+    *(f"trained {family}" for family in FAMILIES),
+    *(f"untrained {family} {schema}" for family, schema in PAIRS),
 )
-"""Every model that ships, and every family on every schema, one schema of each trained."""
+"""Every model that ships, every family freshly trained, and one on every schema."""
+
+
+@pytest.fixture(autouse=True)
+def toy_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The schema of what is freshly trained."""
+    monkeypatch.setitem(SCHEMAS, TOY.name, TOY)
 
 
 def detector_of(kind: str) -> Detector:
     match kind.split():
-        case ["fitted", family]:
-            return fitted(family)
+        case ["trained", family]:
+            return toy(family)
         case ["untrained", family, schema]:
             return untrained(schema, family)
     return load(kind)

@@ -152,26 +152,15 @@ class Replay(MemoryMeter):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("size", [31, 100_000])
-def test_how_the_meter_cuts_its_batches_does_not_matter(
-    model: str, size: int, made: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("metered_at_once", "scored_at_once"), [(31, 5000), (100_000, 37)])
+def test_how_flows_are_cut_into_batches_does_not_matter(
+    model: str, metered_at_once: int, scored_at_once: int, made: Sample, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     _, expected = excerpt_triage(model)
     batches = metered(made.excerpt, MODELS[model])
-    monkeypatch.setattr(triage_module, "StockMeter", lambda *_: Replay(batches, size))
-    triage(tmp_path, made.excerpt, model=model)
-    assert (tmp_path / "eve.json").read_bytes() == expected
-
-
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("size", [37, 5000])
-def test_how_many_flows_are_scored_at_once_does_not_matter(
-    model: str, size: int, made: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    _, expected = excerpt_triage(model)
-    batches = metered(made.excerpt, MODELS[model])
-    monkeypatch.setattr(triage_module, "StockMeter", lambda *_: Replay(batches, 512))
-    monkeypatch.setattr("sensor.pipeline.SCORED_FLOWS", size)
+    monkeypatch.setattr(triage_module, "StockMeter", lambda *_: Replay(batches, metered_at_once))
+    monkeypatch.setattr("sensor.pipeline.SCORED_FLOWS", scored_at_once)
     triage(tmp_path, made.excerpt, model=model)
     assert (tmp_path / "eve.json").read_bytes() == expected
 
