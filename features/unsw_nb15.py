@@ -2,7 +2,7 @@
 
 Definitions: Moustafa and Slay, "UNSW-NB15: a comprehensive data set for network intrusion
 detection systems", MilCIS 2015, and its `NUSW-NB15_features.csv`; the formulas and the
-window rule were recovered from the published rows (docs/features.md).
+window rule were recovered from the published rows (docs/agreement-published.md).
 """
 
 from __future__ import annotations
@@ -206,8 +206,9 @@ def state_ttl_class(
 ) -> FloatArray:
     """``ct_state_ttl`` of codes in STATES and TTLs, ``[B]``.
 
-    Recovered from the published rows. Those of the testing file's first part (up to id 33551)
-    have 0 where the two CON rules with a source TTL of 254 give 3 and 4; all others agree.
+    Recovered from the published rows. All of the raw file's first 10,000 agree, and all of the
+    testing file's but 130 attacks, which have 0: those up to id 23349 where the two CON rules with
+    a source TTL of 254 give 3 and 4 (from id 43754 on such rows have 3 and 4), and one ACC.
     """
     result = np.zeros(len(state))
     for name, sources, destinations, value in _STATE_TTL_CLASSES:

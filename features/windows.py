@@ -16,7 +16,7 @@ from features.flows import FlowBatch
 from features.schema import FloatArray
 
 BLOCK_FLOWS = 100
-"""UNSW-NB15 counts connections in consecutive blocks of 100 records (docs/features.md)."""
+"""UNSW-NB15 counts connections in blocks of 100 records (docs/agreement-published.md)."""
 
 TIME_WINDOW_US = 2_000_000
 """KDD's time window: connections of the past two seconds (Lee and Stolfo, 2000, section 3.3)."""
