@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,13 +123,18 @@ def triage(
             summary.interrupted = True
         for line in meter.counters.problems:
             console.error(line)
-        if summary.forgotten:
-            what = ", ".join(f"{number:,} {table}" for table, number in summary.forgotten.items())
-            console.warn(f"context of the hosts was full; forgotten, the oldest first: {what}")
+        tell_forgotten(summary.forgotten, console)
         if not summary.interrupted:
             _tell_empty(captures, chains, meter.counters.empty_origins, console)
     summary.seconds = time.monotonic() - begun
     return summary
+
+
+def tell_forgotten(forgotten: Mapping[str, int], console: Console) -> None:
+    """Say how much context had to make room for other, if any."""
+    if forgotten:
+        what = ", ".join(f"{number:,} {table}" for table, number in forgotten.items())
+        console.warn(f"context of the hosts was full; forgotten, the oldest first: {what}")
 
 
 def _tell_empty(

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples import traffic
+from examples.traffic import Host
 from features.context import Capacities
 from features.flows import FlowBatch
 from features.registry import SCHEMAS
@@ -17,7 +19,7 @@ from sensor.meter.base import MemoryMeter
 from sensor.pipeline import measure
 from sensor.report import Console
 from sensor.verdict import Verdict
-from tests.helpers import make_flow, small_pcap, syn, untrained
+from tests.helpers import BOB, make_flow, run, small_pcap, syn, untrained
 
 FLOW = SCHEMAS["flow"]
 SMALL = Capacities(hosts=4, pairs=2, uses=8, offers=8, habits=8, terms=8)
@@ -90,3 +92,15 @@ def test_triage_says_what_was_forgotten(
         )
         assert summary.forgotten == ({"hosts": 6, "pairs": 3} if line else {})
         assert capsys.readouterr().err == (f"flowvane: warning: {line}\n" if line else "")
+
+
+@pytest.mark.usefixtures("small")
+def test_features_says_what_was_forgotten(tmp_path: Path) -> None:
+    # Five clients of one server, which stays in memory.
+    clients = [Host("02:00:00:00:00:07", f"10.0.1.{number}") for number in range(5)]
+    frames = [traffic.tcp_frame(client, BOB, 1025, 80, "S") for client in clients]
+    path = small_pcap(tmp_path / "some.pcap", *frames)
+    ran = run("features", "-r", path, "--schema", "flow", "-o", tmp_path / "out.csv")
+    assert ran.code == 0
+    (line,) = ran.lines
+    assert line.endswith("forgotten, the oldest first: 2 hosts, 3 pairs")
