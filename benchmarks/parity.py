@@ -1,11 +1,11 @@
 """Holds the flows of our meters against stock NFStreamer's, flow by flow and field by field.
 
-``python -m benchmarks.parity CAPTURE|FOLDER… [--schema NAME…] [-o docs/agreement-nfstream]`` runs
+``python -m benchmarks.parity CAPTURE|FOLDER… [--schema NAME…] [--meter NAME] [-o OUTPUT]`` runs
 plain NFStreamer (no plugin, bytes of whole frames, statistics, 20 packets dissected, one meter)
 and our meter on the same readable copies of the captures, with a schema's timeouts, matches the
 flows by capture, addresses, ports, protocol, VLAN, tunnel and first time, in whatever order they
 come, and counts for each field of the flow record that NFStream has too in how many flows the
-two are equal. Writes what it counted as JSON and as Markdown.
+two are equal. Writes what it counted as OUTPUT.json and OUTPUT.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +33,7 @@ from features.registry import SCHEMAS
 from features.schema import MeterSettings
 from sensor.captures import CaptureSpool, Chain, chain
 from sensor.errors import InputError
+from sensor.meter.base import Meter
 from sensor.meter.frames import CHAIN_DONE, FLOWS, FRAME
 from sensor.meter.stock import StockMeter
 
@@ -285,7 +286,18 @@ class Measured:
     report: Report
 
 
-def measure(spool: CaptureSpool, paths: Iterable[Path], settings: MeterSettings) -> Measured:
+MakeMeter = Callable[[Sequence[Chain], MeterSettings], Meter]
+
+METERS: dict[str, MakeMeter] = {"stock": StockMeter}
+"""Our meters, by the names under which they are compared."""
+
+
+def measure(
+    spool: CaptureSpool,
+    paths: Iterable[Path],
+    settings: MeterSettings,
+    make_meter: MakeMeter = StockMeter,
+) -> Measured:
     """Open captures, run both sides with these timeouts, compare."""
     chains: list[Chain] = []
     refused, opened = [], 0
@@ -298,7 +310,7 @@ def measure(spool: CaptureSpool, paths: Iterable[Path], settings: MeterSettings)
         opened += 1
         chains += chain([capture], settings.idle_timeout_s * 1_000_000)
     rows, problems = reference(chains, settings)
-    meter = StockMeter(chains, settings)
+    meter = make_meter(chains, settings)
     names = [_named(each) for each in chains]
     report = compare(rows, meter.flows(), meter.clock_us, names)
     return Measured(
@@ -311,10 +323,11 @@ def measure(spool: CaptureSpool, paths: Iterable[Path], settings: MeterSettings)
     )
 
 
-def as_json(measured: dict[str, Measured]) -> str:
+def as_json(measured: dict[str, Measured], meter: str) -> str:
     """The file of figures: by schema, for each field how many flows were equal."""
     text = {
         "reference": f"NFStream {version('nfstream')}",
+        "meter": meter,
         "matched_by": list(MATCHED_BY),
         "schemas": {name: asdict(each) for name, each in measured.items()},
     }
@@ -326,15 +339,18 @@ _HEAD = """# Agreement with NFStream
 Written by `python -m benchmarks.parity CAPTURE|FOLDER…`; do not edit.
 
 Plain `NFStreamer` (version {version}; no plugin, `accounting_mode=0`, `statistical_analysis=True`,
-`n_dissections=20`, one meter) and our meter read the same captures with the same timeouts. Flows
-are matched by capture, addresses, ports, protocol, IP version, VLAN, tunnel and first time, in any
-order; what is counted is in how many matched flows a field is equal (floats to nine digits).
+`n_dissections=20`, one meter) and our *{meter}* meter read the same captures with the same
+timeouts. Flows are matched by capture, addresses, ports, protocol, IP version, VLAN, tunnel and
+first time, in any order; what is counted is in how many matched flows a field is equal (floats to
+nine digits).
+The stock meter takes these fields from an NFStreamer with a plugin, so of it the comparison says
+that the plugin, the way to this process and the copying change nothing.
 """
 
 
-def as_markdown(measured: dict[str, Measured]) -> str:
+def as_markdown(measured: dict[str, Measured], meter: str) -> str:
     """The same as a page."""
-    lines = [_HEAD.format(version=version("nfstream"))]
+    lines = [_HEAD.format(version=version("nfstream"), meter=meter)]
     lines += [
         "| schema | idle, active timeout | captures | packets | flows of NFStream | own | matched "
         "| identical |",
@@ -350,20 +366,23 @@ def as_markdown(measured: dict[str, Measured]) -> str:
     lines += ["", "Matched flows in which the field is equal, in percent:", ""]
     lines += [f"| field | {' | '.join(measured)} |", f"|---|{'---:|' * len(measured)}"]
     for name in COMPARED:
+        # Cut, not rounded: 100 is all of them.
         shares = [
-            f"{100 * each.report.fields[name].equal / max(each.report.matched, 1):.3f}"
+            f"{100_000 * each.report.fields[name].equal // max(each.report.matched, 1) / 1000:.3f}"
             for each in measured.values()
         ]
         lines.append(f"| {name} | {' | '.join(shares)} |")
     for name, each in measured.items():
         lines += _differences(name, each)
+    refused = list(dict.fromkeys(line for each in measured.values() for line in each.refused))
+    if refused:
+        lines += ["", "Captures that are not read:", "", *(f"- {line}" for line in refused)]
     return "\n".join(lines) + "\n"
 
 
 def _differences(name: str, each: Measured) -> list[str]:
     """What is to be told beside the shares."""
-    told = [f"not read: {line}" for line in each.refused]
-    told += [f"failed: {line}" for line in each.problems]
+    told = [f"failed: {line}" for line in each.problems]
     told += [f"only NFStream has {line}" for line in each.report.only_reference]
     told += [f"only our meter has {line}" for line in each.report.only_own]
     for column, found in each.report.fields.items():
@@ -376,24 +395,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("captures", nargs="+", type=Path, metavar="CAPTURE|FOLDER")
     parser.add_argument("--schema", nargs="+", choices=list(SCHEMAS), default=list(SCHEMAS))
+    parser.add_argument("--meter", choices=list(METERS), default="stock")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("docs/agreement-nfstream"),
         help="without .json and .md",
     )  # fmt: skip
     options = parser.parse_args()
+    meter = METERS[options.meter]
     measured: dict[str, Measured] = {}
     of_settings: dict[MeterSettings, Measured] = {}
     with CaptureSpool() as spool:
         for name in options.schema:
             settings = SCHEMAS[name].meter
             if settings not in of_settings:
-                of_settings[settings] = measure(spool, options.captures, settings)
+                of_settings[settings] = measure(spool, options.captures, settings, meter)
             measured[name] = of_settings[settings]
             report = measured[name].report
             print(f"{name}: {report.matched:,} of {report.reference_flows:,} flows matched, "
                   f"{report.identical:,} identical")  # fmt: skip
-    options.output.with_suffix(".json").write_text(as_json(measured), "utf-8")
-    options.output.with_suffix(".md").write_text(as_markdown(measured), "utf-8")
+    options.output.with_suffix(".json").write_text(as_json(measured, options.meter), "utf-8")
+    options.output.with_suffix(".md").write_text(as_markdown(measured, options.meter), "utf-8")
     return 0 if all(each.report.complete for each in measured.values()) else 1
 
 
