@@ -32,6 +32,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.agreement
+	$(BIN)/flowvane schemas -o docs/features.md
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.triage $(ARGS)
 

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from features.flows import FlowBatch
 from features.schema import (
+    NOTHING_FORGOTTEN,
     Columns,
     Feature,
     FloatArray,
@@ -631,6 +632,7 @@ class NoWindows:
     """A flow's features are its own: it is complete as soon as it is seen."""
 
     names: tuple[str, ...] = ()
+    forgotten = NOTHING_FORGOTTEN
 
     def push(
         self, flows: FlowBatch, keys: Mapping[str, NDArray[np.generic]]

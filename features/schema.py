@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -88,6 +89,9 @@ class MeterSettings:
     active_timeout_s: int
 
 
+NOTHING_FORGOTTEN: Mapping[str, int] = MappingProxyType({})
+"""What windows have forgotten whose state is a fixed number of flows."""
+
 Columns = dict[str, FloatArray]
 """Named feature columns of equally many rows, each ``[B]``."""
 
@@ -101,6 +105,10 @@ class Windows(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """The columns it gives."""
+
+    @property
+    def forgotten(self) -> Mapping[str, int]:
+        """Entries of each table that were forgotten to make room; empty if none ever is."""
 
     def push(
         self, flows: FlowBatch, keys: Mapping[str, NDArray[np.generic]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from features.flows import NEVER, FlowBatch, empty_flows
@@ -37,6 +39,11 @@ class FeatureStream:
         self._clock_us = clock_us
         self._windows = schema.windows()
         self._waiting = empty_flows()
+
+    @property
+    def forgotten(self) -> Mapping[str, int]:
+        """What the windows have forgotten to make room, by table."""
+        return self._windows.forgotten
 
     def push(self, flows: FlowBatch) -> tuple[FlowBatch, FloatArray]:
         """Take ``[B]`` flows; return the ``[K]`` flows now complete and their rows ``[K, F]``.

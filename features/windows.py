@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from features.flows import FlowBatch
-from features.schema import FloatArray
+from features.schema import NOTHING_FORGOTTEN, FloatArray
 
 BLOCK_FLOWS = 100
 """UNSW-NB15 counts connections in blocks of 100 records (docs/agreement-published.md)."""
@@ -63,6 +63,8 @@ class BlockCounts:
     The records of a block know all of their block, so a block's flows are complete only
     when it is full or the stream is flushed.
     """
+
+    forgotten = NOTHING_FORGOTTEN
 
     def __init__(self, names: tuple[str, ...], block_flows: int = BLOCK_FLOWS) -> None:
         self.names = names
@@ -327,6 +329,8 @@ class KddWindows:
         "dst_host_rerror_rate",
         "dst_host_srv_rerror_rate",
     )
+
+    forgotten = NOTHING_FORGOTTEN
 
     _KEYS = ("host", "service", "src_port", "syn_error", "rej_error")
 

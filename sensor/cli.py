@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -190,10 +191,11 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
     from sensor.featurefile import feature_columns, open_writer
     from sensor.meter.stock import StockMeter
     from sensor.pipeline import measure
-    from sensor.triage import open_captures
+    from sensor.triage import open_captures, tell_forgotten
 
     schema = SCHEMAS[args.schema]
     writer = open_writer(args.output, schema)
+    forgotten: Counter[str] = Counter()
     try:
         with CaptureSpool() as spool:
             captures, problems = open_captures(args.captures, spool, console)
@@ -201,7 +203,7 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
             meter = StockMeter(chains, schema.meter)
             total = sum(each.packets for each in chains)
             with console.progress("measuring", total) as advance:
-                for measured in measure(meter, schema, meter.clock_us):
+                for measured in measure(meter, schema, meter.clock_us, forgotten):
                     seen_in = [
                         shown(chains[int(flow["origin"])].file_at(int(flow["last_us"])))
                         for flow in measured.flows
@@ -211,6 +213,7 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
                     advance(float((flows["src_packets"] + flows["dst_packets"]).sum()))
             for line in meter.counters.problems:
                 console.error(line)
+            tell_forgotten(forgotten, console)
         writer.close()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,11 +28,17 @@ class Measured:
     rows: FloatArray
 
 
-def measure(meter: Meter, schema: Schema, clock_us: int) -> Iterator[Measured]:
+def measure(
+    meter: Meter, schema: Schema, clock_us: int, forgotten: Counter[str] | None = None
+) -> Iterator[Measured]:
     """All flows of a meter with their features, in order of last time, origin by origin.
 
     Windows of features and the order of flows begin anew with each origin: captures that do
     not continue each other know nothing of each other.
+
+    Args:
+        forgotten: kept up to date with what windows forgot to make room, by table, over all
+            origins (:attr:`features.schema.Windows.forgotten`).
 
     Raises:
         ModelError: the meter's clock is coarser than the one wanted.
@@ -41,17 +48,18 @@ def measure(meter: Meter, schema: Schema, clock_us: int) -> Iterator[Measured]:
             f"the model was trained on times of {clock_us} us, but this meter's clock has "
             f"{meter.clock_us} us"
         )
+    forgotten = Counter() if forgotten is None else forgotten
     origin = -1
     order, stream = ReorderBuffer(schema.meter.idle_timeout_s), FeatureStream(schema, clock_us)
     for batch in meter.flows():
         for flows in _by_origin(batch):
             if int(flows["origin"][0]) != origin:
-                yield from _drain(order, stream)
+                yield from _drain(order, stream, forgotten)
                 origin = int(flows["origin"][0])
                 order = ReorderBuffer(schema.meter.idle_timeout_s)
                 stream = FeatureStream(schema, clock_us)
-            yield from _some(*stream.push(order.push(flows)))
-    yield from _drain(order, stream)
+            yield from _push(stream, order.push(flows), forgotten)
+    yield from _drain(order, stream, forgotten)
 
 
 def _by_origin(batch: FlowBatch) -> list[FlowBatch]:
@@ -66,8 +74,17 @@ def _some(flows: FlowBatch, rows: FloatArray) -> Iterator[Measured]:
         yield Measured(flows, rows)
 
 
-def _drain(order: ReorderBuffer, stream: FeatureStream) -> Iterator[Measured]:
-    yield from _some(*stream.push(order.flush()))
+def _push(stream: FeatureStream, flows: FlowBatch, forgotten: Counter[str]) -> Iterator[Measured]:
+    before = Counter(stream.forgotten)
+    done = stream.push(flows)
+    forgotten.update(Counter(stream.forgotten) - before)
+    yield from _some(*done)
+
+
+def _drain(
+    order: ReorderBuffer, stream: FeatureStream, forgotten: Counter[str]
+) -> Iterator[Measured]:
+    yield from _push(stream, order.flush(), forgotten)
     yield from _some(*stream.flush())
 
 

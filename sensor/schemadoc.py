@@ -16,8 +16,10 @@ _HEAD = """# Features
 Generated from the declarations in `features/` by `flowvane schemas -o docs/features.md`; a test
 checks that this page is current. *Live* says whether a sensor measures the feature, *model* whether
 the models for real networks use it. *Agreement* is what was measured against parties that no one
-here wrote: Argus on public captures, and the published rows; `docs/agreement.json` keeps the
-figures, with the commands that give them.
+here wrote, in percent that are cut, not rounded: Argus and NFStream on public captures, and the
+published rows; *hand-computed captures* are those of `tests/sensor/test_wire*.py`. The column is
+composed by `python -m benchmarks.agreement` from the reports in `docs/agreement-*.json`, whose
+pages say how each was measured.
 """
 
 

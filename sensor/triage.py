@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence, Set
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,10 @@ from sensor.verdict import Verdict
 
 @dataclass
 class TriageSummary:
-    """What a triage did; `problems` are lines about inputs, each told already."""
+    """What a triage did; `problems` are lines about inputs, each told already.
+
+    `forgotten` counts the hosts, pairs and the like whose context had to make room for others.
+    """
 
     captures: int = 0
     packets: int = 0
@@ -32,6 +36,7 @@ class TriageSummary:
     meter: MeterCounters = field(default_factory=MeterCounters)
     problems: list[str] = field(default_factory=list)
     groups: AlertGroups = field(default_factory=AlertGroups)
+    forgotten: Counter[str] = field(default_factory=Counter)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -101,7 +106,8 @@ def triage(
         summary.meter = meter.counters
         try:
             with console.progress("scoring", summary.packets) as advance:
-                for scored in score(measure(meter, detector.schema, detector.clock_us), detector):
+                measured = measure(meter, detector.schema, detector.clock_us, summary.forgotten)
+                for scored in score(measured, detector):
                     lines = []
                     for alert in verdict.alerts(scored.flows, scored.rows, scored.scores):
                         origin = chains[int(alert.flow["origin"])]
@@ -117,10 +123,18 @@ def triage(
             summary.interrupted = True
         for line in meter.counters.problems:
             console.error(line)
+        tell_forgotten(summary.forgotten, console)
         if not summary.interrupted:
             _tell_empty(captures, chains, meter.counters.empty_origins, console)
     summary.seconds = time.monotonic() - begun
     return summary
+
+
+def tell_forgotten(forgotten: Mapping[str, int], console: Console) -> None:
+    """Say how much context had to make room for other, if any."""
+    if forgotten:
+        what = ", ".join(f"{number:,} {table}" for table, number in forgotten.items())
+        console.warn(f"context of the hosts was full; forgotten, the oldest first: {what}")
 
 
 def _tell_empty(

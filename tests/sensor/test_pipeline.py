@@ -1,0 +1,106 @@
+"""From the meter to rows: what is counted on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from examples import traffic
+from examples.traffic import Host
+from features.context import Capacities
+from features.flows import FlowBatch
+from features.registry import SCHEMAS
+from sensor import triage as triage_module
+from sensor.meter.base import MemoryMeter
+from sensor.pipeline import measure
+from sensor.report import Console
+from sensor.verdict import Verdict
+from tests.helpers import BOB, make_flow, run, small_pcap, syn, untrained
+
+FLOW = SCHEMAS["flow"]
+SMALL = Capacities(hosts=4, pairs=2, uses=8, offers=8, habits=8, terms=8)
+
+
+def strangers(count: int, origin: int) -> FlowBatch:
+    """Flows of 1 s each, one after the other, from host to host, none of them seen twice."""
+    return np.concatenate(
+        [
+            make_flow(
+                src_ip=f"10.{origin}.1.{number}",
+                dst_ip=f"10.{origin}.2.{number}",
+                first_us=1_768_467_600_000_000 + number * 1_000_000,
+                last_us=1_768_467_601_000_000 + number * 1_000_000,
+                origin=origin,
+            )
+            for number in range(count)
+        ]
+    )
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("features.context.Capacities", lambda: SMALL)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_forgotten_hosts_are_counted_over_all_captures(size: int) -> None:
+    flows = np.concatenate([strangers(5, 0), strangers(4, 1), strangers(2, 2)])
+    batches = [flows[at : at + size] for at in range(0, len(flows), size)]
+    forgotten: Counter[str] = Counter()
+    list(measure(MemoryMeter(batches, 1000), FLOW, 1000, forgotten))
+    # Of 10, 8 and 4 hosts 4 are kept each time, of 5, 4 and 2 pairs 2.
+    assert forgotten == {"hosts": 6 + 4, "pairs": 3 + 2}
+
+
+@pytest.mark.parametrize("name", ["unsw-nb15", "kdd", "cicids2017"])
+def test_windows_of_a_fixed_number_of_flows_forget_nothing(name: str) -> None:
+    forgotten: Counter[str] = Counter()
+    rows = list(measure(MemoryMeter([strangers(200, 0)], 1000), SCHEMAS[name], 1000, forgotten))
+    assert sum(len(each.flows) for each in rows) == 200
+    assert not forgotten
+
+
+class _Nowhere:
+    """An output that keeps nothing."""
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.usefixtures("small")
+def test_triage_says_what_was_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = small_pcap(tmp_path / "some.pcap", syn(1025))
+    detector = untrained("flow", "histogram")
+    for count, line in (
+        (2, ""),
+        (5, "context of the hosts was full; forgotten, the oldest first: 6 hosts, 3 pairs"),
+    ):
+        meter = MemoryMeter([strangers(count, 0)], 1000)
+        monkeypatch.setattr(triage_module, "StockMeter", lambda *_, meter=meter: meter)
+        summary = triage_module.triage(
+            [path], detector, Verdict(detector, 0.5), _Nowhere(), Console(quiet=True)
+        )
+        assert summary.forgotten == ({"hosts": 6, "pairs": 3} if line else {})
+        assert capsys.readouterr().err == (f"flowvane: warning: {line}\n" if line else "")
+
+
+@pytest.mark.usefixtures("small")
+def test_features_says_what_was_forgotten(tmp_path: Path) -> None:
+    # Five clients of one server, which stays in memory.
+    clients = [Host("02:00:00:00:00:07", f"10.0.1.{number}") for number in range(5)]
+    frames = [traffic.tcp_frame(client, BOB, 1025, 80, "S") for client in clients]
+    path = small_pcap(tmp_path / "some.pcap", *frames)
+    ran = run("features", "-r", path, "--schema", "flow", "-o", tmp_path / "out.csv")
+    assert ran.code == 0
+    (line,) = ran.lines
+    assert line.endswith("forgotten, the oldest first: 2 hosts, 3 pairs")
