@@ -135,8 +135,9 @@ def _segment(packet: Any, ip: bytes, at: int, side: Side) -> None:
     side.urgent += packet.urg
     length = packet.payload_size + packet.syn + packet.fin
     if side.next_seq is None:
-        # Of a connection that was under way, Argus takes the number before as the base.
-        side.base = seq if packet.syn else (seq - 1) & _SEQUENCE
+        # Of a connection under way, Argus takes the number before the flow's first segment as its
+        # sender's base: that of the SYN, had it come just then. The other side's is its first.
+        side.base = seq if packet.syn or packet.direction else (seq - 1) & _SEQUENCE
         side.window = int.from_bytes(ip[at + 14 : at + 16], "big")
         side.next_seq = (seq + length) & _SEQUENCE
     elif length:
