@@ -288,6 +288,14 @@ def under_way(client: Host) -> Case:
 
 
 @case
+def a_reset_of_what_was_not_seen(client: Host) -> Case:
+    # Its own number is 0, as that of an answer to a SYN: the base is told by what it acknowledges.
+    talk = TcpConversation(client, SERVER, PORT, 7777)
+    talk.segment(ms(0), C, "RA", seq=0, ack=78)
+    return Case(talk.frames, unsw={"stcpb": 77, "dtcpb": 0, "state": "RST"})
+
+
+@case
 def padded_frames(client: Host) -> Case:
     # A switch's mirror port shows 60 octets of the 54; the rest is padding, not payload.
     frames = tcp(client, [*HELLO, (3, C, "PA", b"12")], pad=True)
