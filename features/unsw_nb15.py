@@ -90,15 +90,20 @@ def state_codes(flows: FlowBatch) -> FloatArray:
     src, dst = flows["src_tcp_flags"], flows["dst_tcp_flags"]
     both = src | dst
     answered = flows["dst_packets"] > 0
+    opened = (src & TcpFlag.SYN) != 0
+    acknowledged = opened & ((src & TcpFlag.ACK) != 0)
     tcp = np.select(
         [
             (both & TcpFlag.RST) != 0,
             (both & TcpFlag.FIN) != 0,
             (flows["ack_us"] != NEVER) | (answered & ((both & TcpFlag.SYN) == 0)),
             flows["synack_us"] != NEVER,
-            (src & TcpFlag.SYN) != 0,
+            # Seen from one side only: a SYN and what followed it, or a SYN-ACK.
+            acknowledged & (flows["syn_us"] != NEVER),
+            acknowledged,
+            opened,
         ],
-        [_STATE[name] for name in ("RST", "FIN", "CON", "ACC", "REQ")],
+        [_STATE[name] for name in ("RST", "FIN", "CON", "ACC", "CON", "ACC", "REQ")],
         _STATE["CON"],
     )
     echo = ((flows["protocol"] == _ICMP) & (flows["icmp_type"] == 8)) | (

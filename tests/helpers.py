@@ -87,6 +87,18 @@ SCRATCH = _run_directory()
 """Where this process keeps what it makes once."""
 
 
+# Tools that some tests need
+
+
+def need_tools(*names: str) -> None:
+    """Skip the test where one of these programs is not installed; in CI, fail it."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing and os.environ.get("CI") == "true":
+        pytest.fail(f"not installed: {', '.join(missing)}", pytrace=False)
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
 # Rows and detectors
 
 

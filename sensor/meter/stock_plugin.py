@@ -20,6 +20,8 @@ _TCP, _UDP, _ICMP, _ICMP6 = 6, 17, 1, 58
 _HALF = 1 << 31
 _SEQUENCE = (1 << 32) - 1
 _FTP_PORT = 21
+_REMEMBERED = 1 << 16
+"""TCP connections, the latest, that a meter still knows when their flow has ended."""
 
 HTTP_METHODS = (
     b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ",
@@ -58,12 +60,13 @@ class Extra:
     __slots__ = (
         "ack_ms", "body_left", "cic", "content", "dst", "dst_payload", "early", "ftp_commands",
         "ftp_logins", "http_body", "http_head", "http_requests", "icmp_code", "icmp_type",
-        "src", "src_payload", "syn_ms", "synack_ms", "tcp_states",
+        "known", "src", "src_payload", "syn_ms", "synack_ms", "tcp_states",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.src = Side()
         self.dst = Side()
+        self.known = False
         self.cic = CicState()
         self.early = Early()
         self.src_payload = 0
@@ -86,10 +89,24 @@ class Extra:
 class ExtraPlugin(NFPlugin):  # type: ignore[misc]
     """Keeps an :class:`Extra` in each flow's ``udps``."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[frozenset[tuple[str, int]], None] = {}
+
+    def _seen_before(self, packet: Any) -> bool:
+        """Whether an earlier flow had these addresses and ports, either way, and remember them."""
+        ends = frozenset(((packet.src_ip, packet.src_port), (packet.dst_ip, packet.dst_port)))
+        seen = ends in self._seen
+        self._seen[ends] = None
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        return seen
+
     def on_init(self, packet: Any, flow: Any) -> None:
         """First packet of a flow."""
         extra = Extra()
         flow.udps = extra
+        extra.known = packet.protocol == _TCP and self._seen_before(packet)
         extra.content = Content.of(packet.protocol, packet.src_port, packet.dst_port)
         ip = packet.ip_packet
         at = packet.ip_size - packet.transport_size
@@ -117,7 +134,7 @@ class ExtraPlugin(NFPlugin):  # type: ignore[misc]
         at = packet.ip_size - packet.transport_size
         if len(ip) < at + 20:
             return
-        _segment(packet, ip, at, side)
+        _segment(packet, ip, at, side, extra.known)
         _handshake(packet, extra)
         extra.tcp_states.update(packet.direction, ip[at + 13])
         if packet.payload_size:
@@ -128,15 +145,21 @@ class ExtraPlugin(NFPlugin):  # type: ignore[misc]
                 extra.content.feed(packet.direction, seq, payload, packet.payload_size)
 
 
-def _segment(packet: Any, ip: bytes, at: int, side: Side) -> None:
+def _segment(packet: Any, ip: bytes, at: int, side: Side, known: bool) -> None:
     """Flags, base sequence number, window, and whether the segment repeats sequence space."""
     seq = int.from_bytes(ip[at + 4 : at + 8], "big")
     flags = ip[at + 13]
     side.urgent += packet.urg
     length = packet.payload_size + packet.syn + packet.fin
     if side.next_seq is None:
-        # Of a connection that was under way, Argus takes the number before as the base.
-        side.base = seq if packet.syn else (seq - 1) & _SEQUENCE
+        # Of a connection under way that it does not know, Argus takes the number before the first
+        # segment as its sender's base: that of the SYN, had it come just then. Else the first.
+        # A reset in answer has no number of its own but 0: there it takes the one acknowledged.
+        side.base = seq
+        if not (packet.syn or packet.direction or known):
+            reset = packet.rst and packet.ack and seq == 0
+            first = int.from_bytes(ip[at + 8 : at + 12], "big") if reset else seq
+            side.base = (first - 1) & _SEQUENCE
         side.window = int.from_bytes(ip[at + 14 : at + 16], "big")
         side.next_seq = (seq + length) & _SEQUENCE
     elif length:

@@ -279,11 +279,20 @@ def laboratory_hosts(client: Host) -> Case:
 
 @case
 def under_way(client: Host) -> Case:
-    # Without SYNs the base is the number before the first: that of the SYN, had it come just then.
+    # Without SYNs the first segment's sender has the number before it as its base: that of the
+    # SYN, had it come just then. The other side has its first number. As Argus has it.
     talk = TcpConversation(client, SERVER, PORT, 7777, client_isn=0, server_isn=7000)
     talk.segment(ms(0), C, "PA", b"x")
     talk.segment(ms(1), S, "A")
-    return Case(talk.frames, unsw={"stcpb": 2**32 - 1, "dtcpb": 6999, "sloss": 0, "dloss": 0})
+    return Case(talk.frames, unsw={"stcpb": 2**32 - 1, "dtcpb": 7000, "sloss": 0, "dloss": 0})
+
+
+@case
+def a_reset_of_what_was_not_seen(client: Host) -> Case:
+    # Its own number is 0, as that of an answer to a SYN: the base is told by what it acknowledges.
+    talk = TcpConversation(client, SERVER, PORT, 7777)
+    talk.segment(ms(0), C, "RA", seq=0, ack=78)
+    return Case(talk.frames, unsw={"stcpb": 77, "dtcpb": 0, "state": "RST"})
 
 
 @case
@@ -437,7 +446,15 @@ def lone_syn_ack(client: Host) -> Case:
     # What comes back from a flood with forged sources. Bro saw no SYN here: OTH, not S0, which
     # would make it a SYN error in the rates of all its neighbours.
     frames = tcp(client, [(0, C, "SA")])
-    return Case(frames, flow={"syn_us": NEVER, "synack_us": NEVER}, kdd={"flag": "OTH"})
+    flow: dict[str, object] = {"syn_us": NEVER, "synack_us": NEVER}
+    return Case(frames, flow, unsw={"state": "ACC"}, kdd={"flag": "OTH"})
+
+
+@case
+def the_server_is_not_seen(client: Host) -> Case:
+    # Argus believes the side that it sees: it would not go on without an answer.
+    frames = tcp(client, [(0, C, "S"), (2, C, "A"), (3, C, "PA", b"x")])
+    return Case(frames, unsw={"state": "CON"})
 
 
 @case
