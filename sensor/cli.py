@@ -60,6 +60,14 @@ def _captures_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _meter_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--meter", choices=("compiled", "stock"), default="compiled",
+        help="compiled: NFStream's engine driven by machine code; stock: by NFStreamer, slower, "
+        "with times to the millisecond (%(default)s)",
+    )  # fmt: skip
+
+
 def _triage_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "triage", help="score the flows of capture files and write alerts",
@@ -79,6 +87,7 @@ def _triage_parser(commands: Commands) -> None:
         "-l", "--log-dir", type=Path, default=Path(), metavar="DIR",
         help="where eve.json is appended (current folder)",
     )  # fmt: skip
+    _meter_argument(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no table")
     parser.set_defaults(run=run_triage)
 
@@ -96,6 +105,7 @@ def _features_parser(commands: Commands) -> None:
         "-o", "--output", type=Path, required=True, metavar="OUT.csv|OUT.parquet",
         help="file to write; replaced if it is there",
     )  # fmt: skip
+    _meter_argument(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run_features)
 
@@ -170,7 +180,7 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     verdict = Verdict(detector, args.fpr)
     output = RegularFile(args.log_dir / "eve.json")
     try:
-        summary = triage(args.captures, detector, verdict, output, console)
+        summary = triage(args.captures, detector, verdict, output, console, args.meter)
     finally:
         output.close()
     if summary.alerts and not args.quiet:
@@ -189,7 +199,7 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
     from sensor.captures import CaptureSpool, chain, shown
     from sensor.errors import OutputError
     from sensor.featurefile import feature_columns, open_writer
-    from sensor.meter.stock import StockMeter
+    from sensor.meter.choice import FINEST_CLOCK_US, open_meter
     from sensor.pipeline import measure
     from sensor.triage import open_captures, tell_forgotten
 
@@ -200,7 +210,9 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
         with CaptureSpool() as spool:
             captures, problems = open_captures(args.captures, spool, console)
             chains = chain(captures, schema.meter.idle_timeout_s * 1_000_000)
-            meter = StockMeter(chains, schema.meter)
+            meter = open_meter(
+                chains, schema.meter, FINEST_CLOCK_US, wanted=args.meter, warn=console.warn
+            )
             total = sum(each.packets for each in chains)
             with console.progress("measuring", total) as advance:
                 for measured in measure(meter, schema, meter.clock_us, forgotten):
