@@ -1,9 +1,15 @@
 """Fragments of IPv4 datagrams (RFC 791, section 3.2) that do not fit together, in compiled code.
 
 The engine takes the first fragment of a datagram into its flow and hands on no other. Those are
-looked at here where libpcap has left them, far enough to say what is wrong with one: it overlaps
-another one without being the same again (teardrop), it ends beyond the longest datagram (ping of
-death), or it is not the last one and no multiple of 8 octets long. What is wrong counts for the
+looked at here where libpcap has left them, far enough to say what is wrong with one, by the
+rules of Bro (Zeek's Frag.cc), which KDD's counts come from:
+
+- it is not the last one, and its IP packet has less than 64 octets (excessively small);
+- it overlaps another one, and is not the same again (overlap, inconsistency);
+- it ends beyond the last one, or is a last one that ends before another (size inconsistency);
+- it ends beyond the longest datagram (excessively large).
+
+A teardrop has three of these, a ping of death one, as in the published rows. They count for the
 flow of the first fragment, whichever fragment comes first.
 """
 
@@ -18,7 +24,10 @@ from sensor.meter.compiled.memory import Number, inlined, load_u8, load_u32
 
 _KEEP_US = 60_000_000
 """A datagram is forgotten after this time (RFC 1122, section 3.3.2: 60 to 120 s)."""
-_LONGEST = 65_535
+_LONGEST = 65_535 - 20
+"""Octets of a datagram's data at most, by its length field."""
+_LEAST = 64
+"""Octets of an IP packet that is a fragment, not the last one, at least."""
 
 
 @inlined
@@ -60,37 +69,46 @@ def _datagram(datagrams: Any, ip: int, time_us: int) -> Any:
         datagram.slot = NONE
         datagram.pieces = 0
         datagram.wrong = 0
+        datagram.size = 0
     datagram.time_us = time_us
     return datagram
 
 
 @inlined
-def _is_wrong(datagram: Any, ip: int) -> Number:
-    """Whether a fragment does not fit; it is remembered."""
-    field = _u16(ip + 6)
+def _wrongs(datagram: Any, ip: int) -> Number:
+    """How much is wrong with a fragment; it is remembered."""
+    field, total = _u16(ip + 6), _u16(ip + 2)
+    last = (field & 0x2000) == 0
     begin = 8 * (field & 0x1FFF)
-    length = _u16(ip + 2) - 4 * (np.int64(load_u8(np.uint64(ip))) & 15)
-    end = begin + length
-    wrong = end + 20 > _LONGEST or ((field & 0x2000) != 0 and length % 8 != 0)
+    end = begin + total - 4 * (np.int64(load_u8(np.uint64(ip))) & 15)
+    overlaps, short = False, datagram.size and end > datagram.size
     for piece in range(datagram.pieces):
-        first, last = np.int64(datagram.begins[piece]), np.int64(datagram.ends[piece])
-        if first == begin and last == end:
-            return wrong
-        if begin < last and first < end:
-            wrong = True
+        other_begin = np.int64(datagram.begins[piece])
+        other_end = np.int64(datagram.ends[piece])
+        if other_begin == begin and other_end == end:
+            return 0
+        overlaps = overlaps or (begin < other_end and other_begin < end)
+        short = short or (last and other_end > end)
+    if last:
+        datagram.size = end
     if datagram.pieces < PIECES:
         datagram.begins[datagram.pieces] = begin
         datagram.ends[datagram.pieces] = end
         datagram.pieces += 1
-    return wrong
+    small = not last and total < _LEAST
+    return (
+        (1 if overlaps else 0)
+        + (1 if short else 0)
+        + (1 if small else 0)
+        + (1 if end > _LONGEST else 0)
+    )
 
 
 @inlined
 def first_fragment(datagrams: Any, states: Any, slot: int, ip: int, time_us: int) -> None:
     """The first fragment of a datagram: the flow in `slot` is the one that the others are of."""
     datagram = _datagram(datagrams, ip, time_us)
-    if _is_wrong(datagram, ip):
-        datagram.wrong += 1
+    datagram.wrong += _wrongs(datagram, ip)
     datagram.slot = slot
     datagram.serial = states[slot].serial
     states[slot].wrong_fragments += datagram.wrong
@@ -101,10 +119,9 @@ def first_fragment(datagrams: Any, states: Any, slot: int, ip: int, time_us: int
 def later_fragment(datagrams: Any, states: Any, ip: int, time_us: int) -> None:
     """A fragment that the engine has ignored."""
     datagram = _datagram(datagrams, ip, time_us)
-    if not _is_wrong(datagram, ip):
-        return
+    wrongs = _wrongs(datagram, ip)
     slot = datagram.slot
     if slot == NONE:
-        datagram.wrong += 1
+        datagram.wrong += wrongs
     elif states[slot].flow and states[slot].serial == datagram.serial:
-        states[slot].wrong_fragments += 1
+        states[slot].wrong_fragments += wrongs

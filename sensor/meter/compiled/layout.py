@@ -93,10 +93,11 @@ shard (`elsewhere`), and those for which the engine found no memory (`failed`).
 DATAGRAM = _record(
     [
         ("key", "u8"), ("time_us", "i8"), ("serial", "i8"), ("slot", "i4"), ("wrong", "u4"),
-        ("pieces", "i4"), ("begins", "i4", (PIECES,)), ("ends", "i4", (PIECES,)),
+        ("pieces", "i4"), ("size", "i4"), ("begins", "i4", (PIECES,)), ("ends", "i4", (PIECES,)),
     ]
 )  # fmt: skip
-"""A datagram that comes in fragments: the flow of its first one, and where its pieces lie."""
+"""A datagram that comes in fragments: the flow of its first one, where its pieces lie, and its
+`size` once the last one was seen."""
 
 PEEK = _record(
     [("serial", "i8"), ("begin", "i8"), ("captured", "i4"), ("size", "i4"), ("seq", "u4"),
