@@ -17,6 +17,8 @@ from sensor.errors import ExitCode, FlowvaneError
 from sensor.report import Console
 
 DEFAULT_MODEL = "nsl-kdd"
+CLOCKS = {"us": 1, "ms": 1000}
+"""Microseconds of a tick of the clocks that features can be measured on."""
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -104,6 +106,10 @@ def _features_parser(commands: Commands) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT.csv|OUT.parquet",
         help="file to write; replaced if it is there",
+    )  # fmt: skip
+    parser.add_argument(
+        "--clock", choices=tuple(CLOCKS), default="us",
+        help="what times are measured on: us, or ms as the models that ship do (%(default)s)",
     )  # fmt: skip
     _meter_argument(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
@@ -199,7 +205,7 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
     from sensor.captures import CaptureSpool, chain, shown
     from sensor.errors import OutputError
     from sensor.featurefile import feature_columns, open_writer
-    from sensor.meter.choice import FINEST_CLOCK_US, open_meter
+    from sensor.meter.choice import open_meter
     from sensor.pipeline import measure
     from sensor.triage import open_captures, tell_forgotten
 
@@ -211,11 +217,13 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
             captures, problems = open_captures(args.captures, spool, console)
             chains = chain(captures, schema.meter.idle_timeout_s * 1_000_000)
             meter = open_meter(
-                chains, schema.meter, FINEST_CLOCK_US, wanted=args.meter, warn=console.warn
+                chains, schema.meter, CLOCKS[args.clock], wanted=args.meter, warn=console.warn
             )
             total = sum(each.packets for each in chains)
             with console.progress("measuring", total) as advance:
-                for measured in measure(meter, schema, meter.clock_us, forgotten):
+                for measured in measure(
+                    meter, schema, max(meter.clock_us, CLOCKS[args.clock]), forgotten
+                ):
                     seen_in = [
                         shown(chains[int(flow["origin"])].file_at(int(flow["last_us"])))
                         for flow in measured.flows

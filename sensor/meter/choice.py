@@ -9,8 +9,6 @@ from sensor.captures import Chain
 from sensor.meter.base import Meter
 
 METERS = ("compiled", "stock")
-FINEST_CLOCK_US = 1
-"""What the compiled meter can do: libpcap's microseconds."""
 
 
 def open_meter(

@@ -21,6 +21,7 @@ from sensor.meter.compiled.layout import (
     NONE,
     PEEK,
     PEEKS_FULL,
+    REMEMBERED,
     ROWS_FULL,
     STATE,
     TABLE_FULL,
@@ -113,6 +114,7 @@ class FlowTable:
         self._table = (
             np.zeros(slots, STATE), np.zeros(2 * slots, WAY),
             np.zeros(_power_of_two(2 * slots), np.uint64), np.zeros(_DATAGRAMS, DATAGRAM),
+            (np.zeros(REMEMBERED, np.uint64), np.zeros(4 * REMEMBERED, np.uint64)),
         )  # fmt: skip
         self._done = (
             np.zeros(BATCH_FLOWS, STATE), np.zeros(2 * BATCH_FLOWS, WAY),
@@ -241,12 +243,19 @@ class FlowTable:
 
     def _grow(self) -> None:
         """Twice the slots, up to the most that the options allow."""
-        states, ways, _, datagrams = self._table
-        slots = min(2 * len(states), self._options.most_flows)
+        states, ways, _, datagrams, remembered = self._table
+        before = len(states)
+        slots = min(2 * before, self._options.most_flows)
         index = np.zeros(_power_of_two(2 * slots), np.uint64)
-        self._table = (_longer(states, slots), _longer(ways, 2 * slots), index, datagrams)
+        self._table = (
+            _longer(states, slots),
+            _longer(ways, 2 * slots),
+            index,
+            datagrams,
+            remembered,
+        )
         self._control[0]["may_grow"] = slots < self._options.most_flows
-        self._loop.reindex(self._control, self._table, len(states))
+        self._loop.reindex(self._control, self._table, before)
 
 
 def _power_of_two(least: int) -> int:

@@ -8,6 +8,9 @@ import numpy as np
 
 from features.flows import EARLY_PACKETS
 
+REMEMBERED = 1 << 16
+"""TCP connections, the latest, that a meter still knows when their flow has ended."""
+
 PIECES = 16
 """Fragments of a datagram that are remembered; overlaps with later ones are not seen."""
 
@@ -21,7 +24,7 @@ def _record(fields: list[tuple[Any, ...]]) -> np.dtype[np.void]:
 
 WAY = _record(
     [
-        ("first_us", "i8"), ("last_us", "i8"), ("packets", "i8"),
+        ("first_us", "i8"), ("last_us", "i8"), ("last_tick_us", "i8"), ("packets", "i8"),
         ("piat_mean", "f8"), ("piat_m2", "f8"), ("piat_min", "i8"), ("piat_max", "i8"),
         ("payload_bytes", "i8"), ("squares", "i8"), ("header_bytes", "i8"),
         ("next_seq", "u4"), ("retransmitted", "u4"), ("payload_packets", "u4"),
@@ -33,7 +36,8 @@ WAY = _record(
         ("has_text", "u1"),
     ]
 )  # fmt: skip
-"""One direction of a flow: times in us, sizes in bytes. `piat_m2` is the sum of squared deviations
+"""One direction of a flow: times in us, sizes in bytes; `last_tick_us`, and all that is measured
+between times, is on the model's clock. `piat_m2` is the sum of squared deviations
 of the times between packets (Welford, Technometrics 4(3), 1962); `run` is a run of packets with
 payload that may become a bulk; `text_seq` is the sequence number that text goes on with."""
 
@@ -41,6 +45,7 @@ STATE = _record(
     [
         ("key", "u8", (6,)), ("hash", "u4"), ("previous", "i4"), ("next", "i4"), ("list", "i4"),
         ("flow", "u8"), ("serial", "i8"), ("first_us", "i8"), ("last_us", "i8"),
+        ("last_tick_us", "i8"),
         ("piat_mean", "f8"), ("piat_m2", "f8"), ("piat_min", "i8"), ("piat_max", "i8"),
         ("syn_us", "i8"), ("synack_us", "i8"), ("ack_us", "i8"),
         ("active_begin_us", "i8"), ("subflows", "u4"), ("early_packets", "u4"),
@@ -54,7 +59,7 @@ STATE = _record(
         ("head_length", "i8"), ("head_digits", "u4"), ("head_at", "u4"), ("head_status", "u4"),
         ("head_part", "u1"), ("head_end", "u1"), ("head_has_length", "u1"), ("head_line", "u1"),
         ("icmp_type", "u1"), ("icmp_code", "u1"), ("text", "u1"), ("text_peeked", "u1"),
-        ("text_logged_in", "u1"), ("early_told", "u1"), ("wrong_fragments", "u4"),
+        ("text_logged_in", "u1"), ("early_told", "u1"), ("known", "u1"), ("wrong_fragments", "u4"),
     ]
 )  # fmt: skip
 """One flow. `key` is the same for both directions; `previous`, `next` link the flows of a list
@@ -73,8 +78,9 @@ CONTROL = _record(
         ("early_age_us", "i8"), ("early_packets", "i8"), ("clock_us", "i8"),
         ("shards", "i4"), ("shard", "i4"), ("packets_at_once", "i8"), ("may_grow", "u1"),
         # Where it stands
-        ("tick_us", "i8"), ("flows", "i8"), ("free", "i4"), ("serial", "i8"),
+        ("now_us", "i8"), ("tick_us", "i8"), ("flows", "i8"), ("free", "i4"), ("serial", "i8"),
         ("oldest", "i4", (2,)), ("latest", "i4", (2,)), ("ip_at", "i8"),
+        ("remembered", "i8"),
         ("rows", "i8"), ("peeks", "i8"), ("peek_bytes", "i8"),
         # Counts of packets, and of flows that were pushed out
         ("read", "i8"), ("metered", "i8"), ("ignored", "i8"), ("elsewhere", "i8"),
@@ -83,6 +89,7 @@ CONTROL = _record(
 )  # fmt: skip
 """Settings, state and counters of one meter; `header` is the address of libpcap's packet header.
 
+`now_us` is the time, `tick_us` the same on the clock that times between packets are measured on.
 `buffer` is where libpcap keeps the address of a file's last packet, 0 for an interface; `ip_at` is
 where the last packet's IP header was, from there on. `linger_ms`, `early_age_us` and
 `early_packets` 0 mean that they are off. `read` counts packets taken from the capture: those in

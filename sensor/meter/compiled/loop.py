@@ -4,7 +4,8 @@
 of :mod:`sensor.meter.compiled.layout`. :func:`run_clock` moves the time without packets, and
 :func:`run_out` ends every flow. Arrays come in bundles:
 
-- `table`: states, ways, index and datagrams (layouts STATE, WAY, uint64, DATAGRAM);
+- `table`: states, ways, index, datagrams (layouts STATE, WAY, uint64, DATAGRAM), and the ring and
+  the index of remembered connections;
 - `done`: states, ways, engine's flows and endings of the flows that have finished;
 - `text`: peeks and their octets, for Python to read;
 - `fresh`: the engine's packet with one that stays zero, room for a key, a blank STATE and WAY.
@@ -46,7 +47,7 @@ from sensor.meter.compiled.memory import (
     record_at,
 )  # fmt: skip
 from sensor.meter.compiled.sizes import flow_time, payload_sizes, way_time
-from sensor.meter.compiled.table import append, enter, find, flow_key, remove, unlink
+from sensor.meter.compiled.table import append, enter, find, flow_key, remove, seen_before, unlink
 from sensor.meter.compiled.tcp import (
     big_endian_32,
     connection_state,
@@ -73,7 +74,7 @@ _ETHERNET = 14
 @inlined
 def _report(control: Any, table: Any, done: Any, slot: int, ending: int) -> None:
     """Copy what is kept of a flow to the next row of the finished ones."""
-    states, ways, _, _ = table
+    states, ways = table[0], table[1]
     done_states, done_ways, done_flows, done_endings = done
     row = control.rows
     done_states[row] = states[slot]
@@ -87,7 +88,7 @@ def _report(control: Any, table: Any, done: Any, slot: int, ending: int) -> None
 @inlined
 def _close(control: Any, table: Any, done: Any, slot: int, ending: int) -> None:
     """End a flow: report it, and free its slot and the engine's record."""
-    states, _, index, _ = table
+    states, index = table[0], table[2]
     state = states[slot]
     meter_expire_flow(state.flow, control.dissections, control.dissector)
     _report(control, table, done, slot, ending)
@@ -104,13 +105,13 @@ def _close(control: Any, table: Any, done: Any, slot: int, ending: int) -> None:
 def _expire(control: Any, table: Any, done: Any) -> None:
     """End the flows whose time has come, as far as there is room for them."""
     states = table[0]
-    tick_ms = control.tick_us // 1000
+    now_ms = control.now_us // 1000
     for which in range(2):
         timeout_ms = control.idle_ms if which == IDLE_LIST else control.linger_ms
         ending = _IDLE if which == IDLE_LIST else _FIN
         while control.oldest[which] != NONE and control.rows + ROWS_A_PACKET <= len(done[0]):
             slot = control.oldest[which]
-            if tick_ms - timeout_ms < states[slot].last_us // 1000:
+            if now_ms - timeout_ms < states[slot].last_us // 1000:
                 break
             _close(control, table, done, slot, ending)
 
@@ -128,7 +129,7 @@ def _push_out(control: Any, table: Any, done: Any) -> None:
 @inlined
 def _begin(control: Any, table: Any, done: Any, fresh: Any, packet_at: int, hashed: int) -> Number:
     """The slot of a new flow, or NONE where the engine has no memory for it."""
-    states, ways, index, _ = table
+    states, ways, index = table[0], table[1], table[2]
     packets, key, blank_states, blank_ways = fresh
     packet = packets[0]
     if control.free == NONE:
@@ -149,7 +150,9 @@ def _begin(control: Any, table: Any, done: Any, fresh: Any, packet_at: int, hash
     state.flow = flow
     state.serial = control.serial
     control.serial += 1
-    state.first_us = control.tick_us
+    state.first_us = control.now_us
+    if packet.protocol == _TCP:
+        state.known = seen_before(control, table[4], key)
     state.text = text_of(packet.protocol, packet.src_port, packet.dst_port)
     if packet.protocol in (_ICMP, _ICMP6):
         at = np.int64(packet.ip_size) - packet.transport_size
@@ -205,17 +208,17 @@ def _payload(control: Any, text: Any, state: Any, way: Any, packet: Any, header:
 @inlined
 def _take(control: Any, table: Any, text: Any, slot: int, packet: Any) -> None:
     """Take a packet into what is kept of its flow."""
-    states, ways, _, _ = table
+    states, ways = table[0], table[1]
     state = states[slot]
     from_dst = np.int64(packet.direction)
     way, other = ways[2 * slot + from_dst], ways[2 * slot + 1 - from_dst]
-    time_us = control.tick_us
-    flow_time(state, time_us, way.packets + other.packets)
-    way_time(way, time_us)
+    now_us, tick_us = control.now_us, control.tick_us
+    flow_time(state, now_us, tick_us, way.packets + other.packets)
+    way_time(way, now_us, tick_us)
     size, transport = np.int64(packet.payload_size), np.int64(packet.transport_size)
     content, captured = np.int64(packet.ip_content), np.int64(packet.ip_content_len)
     payload_sizes(
-        state, way, other, packet.protocol, from_dst, size, max(transport - size, 0), time_us
+        state, way, other, packet.protocol, from_dst, size, max(transport - size, 0), tick_us
     )
     if not way.has_ttl and captured > 8:
         way.has_ttl = 1
@@ -224,8 +227,8 @@ def _take(control: Any, table: Any, text: Any, slot: int, packet: Any) -> None:
     if packet.protocol != _TCP or transport < 20 or at < 0 or captured < at + 20:
         return
     flags = np.int64(load_u8(np.uint64(content + at + 13)))
-    segment(way, content + at, flags, size)
-    handshake(state, flags, from_dst, time_us)
+    segment(way, content + at, flags, size, not from_dst and not state.known)
+    handshake(state, flags, from_dst, now_us)
     connection_state(way, other, from_dst, flags)
     if size:
         _payload(control, text, state, way, packet, content + at)
@@ -234,12 +237,12 @@ def _take(control: Any, table: Any, text: Any, slot: int, packet: Any) -> None:
 @inlined
 def _tell_early(control: Any, table: Any, done: Any, slot: int) -> None:
     """Report a flow that goes on, once, at a set age or number of packets."""
-    states, ways, _, _ = table
+    states, ways = table[0], table[1]
     state = states[slot]
     if state.early_told:
         return
     packets = ways[2 * slot].packets + ways[2 * slot + 1].packets
-    aged = control.early_age_us and control.tick_us - state.first_us >= control.early_age_us
+    aged = control.early_age_us and control.now_us - state.first_us >= control.early_age_us
     if aged or (control.early_packets and packets >= control.early_packets):
         state.early_told = 1
         _report(control, table, done, slot, _EARLY)
@@ -253,7 +256,7 @@ def _fragment_begins(control: Any, table: Any, slot: int, packet: Any) -> None:
         return
     control.ip_at = ip - (load_i64(control.buffer) if control.buffer else 0)
     if load_u8(np.uint64(ip + 6)) & 0x20 and is_fragment(ip, packet.ip_content_len):
-        first_fragment(table[3], table[0], slot, ip, control.tick_us)
+        first_fragment(table[3], table[0], slot, ip, control.now_us)
 
 
 @inlined
@@ -265,13 +268,13 @@ def _ignored(control: Any, table: Any) -> None:
     buffer = load_i64(control.buffer) if control.buffer else np.int64(0)
     captured = np.int64(load_u32(control.header + np.uint64(16))) - _ETHERNET
     if captured >= 20 and is_fragment(buffer + control.ip_at, captured):
-        later_fragment(table[3], table[0], buffer + control.ip_at, control.tick_us)
+        later_fragment(table[3], table[0], buffer + control.ip_at, control.now_us)
 
 
 @inlined
 def _meter(control: Any, table: Any, done: Any, text: Any, fresh: Any, packet_at: int) -> None:
     """A packet that belongs to a flow."""
-    states, ways, index, _ = table
+    states, ways, index = table[0], table[1], table[2]
     packet, key = fresh[0][0], fresh[1]
     hashed = flow_key(packet, key)
     slot = find(index, states, key, hashed)
@@ -301,6 +304,12 @@ def _meter(control: Any, table: Any, done: Any, text: Any, fresh: Any, packet_at
 
 
 @inlined
+def _set_time(control: Any, now_us: int) -> None:
+    control.now_us = now_us
+    control.tick_us = now_us // control.clock_us * control.clock_us
+
+
+@inlined
 def _tick(control: Any, packet: Any) -> None:
     """Time goes on with a packet, never back."""
     seconds = load_i64(control.header)
@@ -308,9 +317,8 @@ def _tick(control: Any, packet: Any) -> None:
         # libpcap reads a classic pcap's seconds as signed, which end in 2038.
         seconds += 1 << 32
     time_us = seconds * 1_000_000 + load_i64(control.header + np.uint64(8))
-    time_us = time_us // control.clock_us * control.clock_us
-    control.tick_us = max(control.tick_us, time_us)
-    packet.time = np.uint64(control.tick_us // 1000)
+    _set_time(control, max(control.now_us, time_us))
+    packet.time = np.uint64(control.now_us // 1000)
 
 
 @compiled
@@ -352,7 +360,7 @@ def run(control_at: Any, table: Any, done: Any, text: Any, fresh: Any) -> Number
 def run_clock(control_at: Any, table: Any, done: Any, now_us: int) -> Number:
     """Move the time to `now_us` without a packet; ROWS_FULL if flows are left that are due."""
     control = control_at[0]
-    control.tick_us = max(control.tick_us, now_us)
+    _set_time(control, max(control.now_us, now_us))
     _expire(control, table, done)
     return ROWS_FULL if control.rows > len(done[0]) - ROWS_A_PACKET else ENOUGH
 
@@ -373,7 +381,7 @@ def run_out(control_at: Any, table: Any, done: Any, ending: int) -> Number:
 def reindex(control_at: Any, table: Any, first_free: int) -> None:
     """After the table has grown: put all flows into a new index, and link the new slots."""
     control = control_at[0]
-    states, _, index, _ = table
+    states, index = table[0], table[2]
     for which in range(2):
         slot = control.oldest[which]
         while slot != NONE:

@@ -19,8 +19,10 @@ Number = Any
 compiled: Callable[..., Any] = njit(cache=True, error_model="numpy", _nrt=False, nogil=True)
 """How every function of the loop is compiled: kept on disk, without the interpreter's lock."""
 inlined: Callable[..., Any] = njit(
-    cache=True, error_model="numpy", _nrt=False, nogil=True, forceinline=True
-)
+    error_model="numpy", _nrt=False, nogil=True, forceinline=True,
+    no_cpython_wrapper=True, no_cfunc_wrapper=True,
+)  # fmt: skip
+"""For what those call: it has no entry of its own, so it takes less to compile, and no cache."""
 
 
 def _loader(name: str, numba_type: Any, bits: int) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from features.flows import Ending, FlowBatch
 from features.schema import MeterSettings
 from sensor.captures import Chain
-from sensor.meter.base import MeterCounters
+from sensor.meter.base import MeterCounters, idle_by
 from sensor.meter.compiled.core import FlowTable, Options
 from sensor.meter.compiled.layout import END_OF_FILE, READ_ERROR
 
@@ -23,7 +23,10 @@ class CompiledMeter:
         self, chains: Sequence[Chain], settings: MeterSettings, clock_us: int = 1,
         options: Options | None = None,
     ) -> None:  # fmt: skip
-        """Meter `chains` on a clock of `clock_us` microseconds, a divisor of a millisecond.
+        """Meter `chains`; times *between* packets are measured on a clock of `clock_us`.
+
+        It is the model's: what is measured between two times cannot be brought to its clock
+        later. Times themselves are always libpcap's microseconds.
 
         Raises:
             UnknownEngine: NFStream's engine cannot be driven.
@@ -73,7 +76,8 @@ class CompiledMeter:
             if reason:
                 self.counters.lost += part.packets - (int(control["read"]) - begun)
                 self.counters.problems.append(f"{path}: metering failed: {reason}")
-        yield from table.end(Ending.CAPTURE_END)
+        for batch in table.end(Ending.CAPTURE_END):
+            yield idle_by(batch, chain.last_us, self._settings)
         self.counters.read += chain.packets
         self.counters.not_metered += int(control["ignored"])
         self.counters.lost += int(control["failed"])

@@ -19,14 +19,18 @@ _TCP, _UDP = 6, 17
 
 
 @inlined
-def flow_time(state: Any, time_us: int, packets: int) -> None:
-    """Take in the time of a flow's packet, of either direction; `packets` came before it."""
+def flow_time(state: Any, now_us: int, tick_us: int, packets: int) -> None:
+    """Take in the time of a flow's packet, of either direction; `packets` came before it.
+
+    `tick_us` is `now_us` on the clock that times between packets are measured on.
+    """
+    state.last_us = now_us
     if not packets:
         state.subflows = 1
-        state.active_begin_us = time_us
-        state.last_us = time_us
+        state.active_begin_us = tick_us
+        state.last_tick_us = tick_us
         return
-    gap = time_us - state.last_us
+    gap = tick_us - state.last_tick_us
     if packets == 1 or gap < state.piat_min:
         state.piat_min = gap
     state.piat_max = max(state.piat_max, gap)
@@ -37,14 +41,14 @@ def flow_time(state: Any, time_us: int, packets: int) -> None:
         state.subflows += 1
     if gap > _IDLE_GAP_US:
         _pause(state, gap)
-        state.active_begin_us = time_us
-    state.last_us = time_us
+        state.active_begin_us = tick_us
+    state.last_tick_us = tick_us
 
 
 @inlined
 def _pause(state: Any, gap: int) -> None:
     """An idle time of `gap` us ends a stretch of activity."""
-    span = state.last_us - state.active_begin_us
+    span = state.last_tick_us - state.active_begin_us
     if span > 0:
         state.active_count += 1
         if state.active_count == 1 or span < state.active_min:
@@ -63,10 +67,10 @@ def _pause(state: Any, gap: int) -> None:
 
 
 @inlined
-def way_time(way: Any, time_us: int) -> None:
+def way_time(way: Any, now_us: int, tick_us: int) -> None:
     """Take in the time of a packet of this direction, and count it."""
     if way.packets:
-        gap = time_us - way.last_us
+        gap = tick_us - way.last_tick_us
         if way.packets == 1 or gap < way.piat_min:
             way.piat_min = gap
         way.piat_max = max(way.piat_max, gap)
@@ -74,15 +78,16 @@ def way_time(way: Any, time_us: int) -> None:
         way.piat_mean += delta / way.packets
         way.piat_m2 += delta * (gap - way.piat_mean)
     else:
-        way.first_us = time_us
-    way.last_us = time_us
+        way.first_us = now_us
+    way.last_us = now_us
+    way.last_tick_us = tick_us
     way.packets += 1
 
 
 @inlined
 def payload_sizes(
     state: Any, way: Any, other: Any, protocol: int, from_dst: int, size: int, header: int,
-    time_us: int,
+    tick_us: int,
 ) -> None:  # fmt: skip
     """Take in a packet's payload and transport header sizes; :func:`way_time` has counted it."""
     if size > 0:
@@ -101,18 +106,18 @@ def payload_sizes(
     way.squares += size * size
     way.header_bytes += header
     if size > 0:
-        _bulk(way, size, time_us)
+        _bulk(way, size, tick_us)
         other.run = 0
 
 
 @inlined
-def _bulk(way: Any, size: int, time_us: int) -> None:
+def _bulk(way: Any, size: int, tick_us: int) -> None:
     """Count a packet with payload towards a bulk."""
     way.data_packets += 1
-    if not way.run or time_us - way.run_last_us > _BULK_GAP_US:
+    if not way.run or tick_us - way.run_last_us > _BULK_GAP_US:
         way.run = 1
         way.run_bytes = size
-        way.run_begin_us = time_us
+        way.run_begin_us = tick_us
     else:
         way.run += 1
         way.run_bytes += size
@@ -120,9 +125,9 @@ def _bulk(way: Any, size: int, time_us: int) -> None:
             way.bulks += 1
             way.bulk_packets += BULK_PACKETS
             way.bulk_bytes += way.run_bytes
-            way.bulk_us += time_us - way.run_begin_us
+            way.bulk_us += tick_us - way.run_begin_us
         elif way.run > BULK_PACKETS:
             way.bulk_packets += 1
             way.bulk_bytes += size
-            way.bulk_us += time_us - way.run_last_us
-    way.run_last_us = time_us
+            way.bulk_us += tick_us - way.run_last_us
+    way.run_last_us = tick_us

@@ -105,6 +105,56 @@ def remove(index: NDArray[np.uint64], slot: int, hashed: int) -> None:
 
 
 @inlined
+def _bury(known: NDArray[np.uint64], key: int) -> None:
+    """Take a key out of an index of keys, and move up what was put behind it."""
+    mask = np.uint64(len(known) - 1)
+    hole = key & mask
+    while known[hole] != key:
+        hole = (hole + np.uint64(1)) & mask
+    place = hole
+    while True:
+        place = (place + np.uint64(1)) & mask
+        if not known[place]:
+            break
+        if ((place - (known[place] & mask)) & mask) >= ((place - hole) & mask):
+            known[hole] = known[place]
+            hole = place
+    known[hole] = np.uint64(0)
+
+
+@inlined
+def seen_before(control: Any, remembered: Any, flow_key: NDArray[np.uint64]) -> Number:
+    """Whether an earlier flow had these addresses and ports, either way, and remember them.
+
+    The latest connections, as many as `remembered` has room for, by 64-bit hashes of their ends.
+    """
+    ring, known = remembered
+    key = np.uint64(0x9E3779B97F4A7C15)
+    for word in range(5):
+        key ^= flow_key[word] if word < 4 else flow_key[4] >> np.uint64(32)
+        key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        key ^= key >> np.uint64(31)
+    key |= np.uint64(1)  # 0 is an empty place
+    mask = np.uint64(len(known) - 1)
+    place = key & mask
+    while known[place]:
+        if known[place] == key:
+            return 1
+        place = (place + np.uint64(1)) & mask
+    slot = control.remembered % len(ring)
+    if control.remembered >= len(ring):
+        _bury(known, ring[slot])
+        place = key & mask
+        while known[place]:
+            place = (place + np.uint64(1)) & mask
+    known[place] = key
+    ring[slot] = key
+    control.remembered += 1
+    return 0
+
+
+@inlined
 def unlink(control: Any, states: NDArray[np.void], slot: int) -> None:
     """Take a slot out of its list."""
     state = states[slot]

@@ -30,10 +30,11 @@ def big_endian_32(address: int) -> Number:
 
 
 @inlined
-def segment(way: Any, header: int, flags: int, payload_size: int) -> None:
+def segment(way: Any, header: int, flags: int, payload_size: int, opens: int) -> None:
     """Flags, base sequence number, window, and whether the segment repeats sequence space.
 
-    `header` is the address of the TCP header (RFC 9293, 3.1), of which 20 octets are there.
+    `opens`: it is the source's, of a connection that was not known before. `header` is the
+    address of the TCP header (RFC 9293, 3.1), of which 20 octets are there.
     """
     seq = big_endian_32(header + 4)
     if flags & _URG:
@@ -41,9 +42,12 @@ def segment(way: Any, header: int, flags: int, payload_size: int) -> None:
     syn, fin = (flags & _SYN) != 0, (flags & _FIN) != 0
     length = payload_size + (1 if syn else 0) + (1 if fin else 0)
     if not way.has_seq:
-        # Of a connection that was under way, Argus takes the number before as the base.
+        # As Argus has it: see the stock plugin.
         way.has_seq = 1
-        way.base = seq if syn else (seq - 1) & _SEQUENCE
+        way.base = seq
+        if opens and not syn:
+            reset = (flags & _RST) != 0 and (flags & _ACK) != 0 and seq == 0
+            way.base = ((big_endian_32(header + 8) if reset else seq) - 1) & _SEQUENCE
         way.window = (np.int64(load_u8(np.uint64(header + 14))) << 8) | np.int64(
             load_u8(np.uint64(header + 15))
         )
