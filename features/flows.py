@@ -43,6 +43,8 @@ class Ending(IntEnum):
     """The flow table was full and this flow was the least recently seen."""
     SHUTDOWN = 5
     """The sensor was told to stop."""
+    EARLY = 6
+    """It goes on: a report at a set age or number of packets, before the one of its end."""
 
 
 class TcpFlag(IntEnum):
@@ -135,6 +137,7 @@ FLOW_FIELDS: tuple[Field, ...] = (
     Field("tunnel_id", "u1", "1", "tunnel kind as nDPI numbers them, 0 for none"),
     Field("icmp_type", "u1", "1", "ICMP type of the first packet, 0 for other protocols"),
     Field("icmp_code", "u1", "1", "ICMP code of the first packet, 0 for other protocols"),
+    Field("wrong_fragments", "u4", "fragments", "IPv4 fragments that do not fit their datagram"),
     Field("ending", "u1", "enum", "why the record was closed, an Ending"),
     Field("origin", "u4", "1", "index of the capture that the flow was seen in"),
     Field("http_requests", "u4", "requests", "HTTP/1 request lines from the source"),

@@ -89,12 +89,6 @@ def _type_table(named: dict[int, str]) -> FloatArray:
 _TCP_TABLE, _UDP_TABLE = _port_table(_TCP_SERVICE), _port_table(_UDP_SERVICE)
 _ICMP_TABLE, _ICMP6_TABLE = _type_table(_ICMP_SERVICE), _type_table(_ICMP6_SERVICE)
 
-_FRAGMENT_REASON = (
-    "what is wrong with fragments shows in putting them together (KDD has 3 for a teardrop, whose "
-    "fragments overlap, and 1 for a ping of death, which gets too long), and the metering engine "
-    "hands on the first fragment of a datagram only, which looks the same in a healthy one"
-)
-
 
 def protocol_codes(flows: FlowBatch) -> FloatArray:
     """Code in PROTOCOLS of each flow, ``[B]``; -1 for what KDD has no name for."""
@@ -231,8 +225,9 @@ def _columns() -> tuple[Feature, ...]:
            "payload bytes from destination to source; of ICMP with the header's 8 of each packet",
            lambda view: payload_bytes(view.flows, "dst")),
         of("land", binary, "1", "1 if both sides have the same address and port", _land),
-        of("wrong_fragment", count, "fragments", "wrong fragments", None,
-           unavailable=_FRAGMENT_REASON),
+        of("wrong_fragment", count, "fragments",
+           "what Bro finds wrong with IPv4 fragments: too small, overlapping, ending beyond the "
+           "last one, too large", lambda view: view.flows["wrong_fragments"]),
         of("urgent", count, "packets", "urgent packets", lambda view: view.total("urgent")),
         # The text of telnet (port 23), rlogin (513), ftp (21), pop3 (110), imap (143), smtp (25)
         # and http (80, 8001), as far as it is plain; 0 for the encrypted and for all others.

@@ -22,7 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Protocol, Self
 
+import numpy as np
+
 from sensor.errors import InputError
+from sensor.walk import PCAPNG_PACKET, walk_pcap, walk_pcapng
 
 LINKTYPE_NAMES = {
     0: "BSD loopback", 1: "Ethernet", 9: "PPP", 12: "raw IP", 14: "raw IP", 50: "PPP in HDLC",
@@ -75,6 +78,20 @@ class Packet(NamedTuple):
     data_at: int
     captured: int
     length: int
+
+
+class Tally(NamedTuple):
+    """Packets of one link type: how many, and the least and the greatest of their times."""
+
+    link_type: int
+    packets: int
+    first_us: int
+    last_us: int
+
+    @classmethod
+    def of(cls, packet: Packet) -> Tally:
+        """One packet."""
+        return cls(packet.link_type, 1, packet.time_us, packet.time_us)
 
 
 def shown(path: Path) -> str:
@@ -197,8 +214,8 @@ class CaptureSpool:
             raise InputError(f"{path}: {_what_else(data[:512])}{_and(problem)}")
         census: dict[int, _Census] = {}
         try:
-            for packet in reader.packets():
-                census.setdefault(packet.link_type, _Census()).add(packet)
+            for tally in reader.tallies():
+                census.setdefault(tally.link_type, _Census()).add(tally)
         except _Damage as damage:
             problem = problem or f"{damage.reason} at offset {damage.offset}"
             reader.end = damage.offset
@@ -259,10 +276,10 @@ class _Census:
     first_us: int = 0
     last_us: int = 0
 
-    def add(self, packet: Packet) -> None:
-        self.first_us = min(self.first_us, packet.time_us) if self.packets else packet.time_us
-        self.last_us = max(self.last_us, packet.time_us) if self.packets else packet.time_us
-        self.packets += 1
+    def add(self, tally: Tally) -> None:
+        self.first_us = min(self.first_us, tally.first_us) if self.packets else tally.first_us
+        self.last_us = max(self.last_us, tally.last_us) if self.packets else tally.last_us
+        self.packets += tally.packets
 
     def part(self, path: Path, link_type: int) -> Part:
         return Part(path, link_type, self.packets, self.first_us, self.last_us)
@@ -347,6 +364,9 @@ class _Reader(Protocol):
             _Damage: the file goes wrong before `end`.
         """
 
+    def tallies(self) -> Iterator[Tally]:
+        """How many packets there are and when, many at once; as :meth:`packets` otherwise."""
+
 
 def _reader(data: mmap.mmap) -> _Reader | None:
     """The reader for a file, by its first bytes."""
@@ -364,7 +384,21 @@ class _PcapReader:
         self.data = data
         self.end = len(data)
 
-    def packets(self) -> Iterator[Packet]:
+    def tallies(self) -> Iterator[Tally]:
+        order, per_micro, header_bytes = _PCAP_MAGIC[self.data[:4]]
+        offset = 24
+        if len(self.data) >= offset:
+            link_type = struct.unpack_from(order + "I", self.data, 20)[0] & 0xFFFF
+            offset, packets, first_us, last_us, _ = walk_pcap(
+                np.frombuffer(self.data, np.uint8), offset, self.end, order == "<", per_micro,
+                header_bytes, MAX_RECORD_BYTES,
+            ).tolist()  # fmt: skip
+            if packets:
+                yield Tally(link_type, packets, first_us, last_us)
+        for packet in self.packets(offset):
+            yield Tally.of(packet)
+
+    def packets(self, offset: int = 24) -> Iterator[Packet]:
         data, end = self.data, self.end
         order, per_micro, header_bytes = _PCAP_MAGIC[data[:4]]
         if len(data) < 24:
@@ -372,7 +406,6 @@ class _PcapReader:
         link_type = struct.unpack_from(order + "I", data, 20)[0] & 0xFFFF
         # libpcap takes the fraction of a second as signed.
         unpack = struct.Struct(order + "IiII").unpack_from
-        offset = 24
         while offset < end:
             begin = offset + header_bytes
             if begin > end:
@@ -441,10 +474,24 @@ class _PcapngReader:
         return self._odd or len(self._kinds) > 1 or len(self._orders) > 1
 
     def packets(self) -> Iterator[Packet]:
+        for found in self._walk(at_once=False):
+            if isinstance(found, Packet):
+                yield found
+
+    def tallies(self) -> Iterator[Tally]:
+        for found in self._walk(at_once=True):
+            yield Tally.of(found) if isinstance(found, Packet) else found
+
+    def _walk(self, at_once: bool) -> Iterator[Packet | Tally]:
+        """The packets; with `at_once` ordinary ones that follow each other as one tally."""
         data, end = self.data, self.end
         offset, order, last_us = 0, "<", 0
         section: list[_Interface] = []
         while offset < end:
+            if at_once and (run := self._run(offset, order, section)) is not None:
+                offset, tally, last_us = run
+                yield tally
+                continue
             if offset + 12 > end:
                 raise _Damage(offset, "cut within a block header")
             if data[offset : offset + 4] == _PCAPNG_MAGIC:
@@ -474,6 +521,31 @@ class _PcapngReader:
                 last_us = packet.time_us
                 yield packet
             offset += total
+
+    def _run(
+        self, offset: int, order: str, section: Sequence[_Interface]
+    ) -> tuple[int, Tally, int] | None:
+        """Ordinary packets of one interface from `offset` on, if any.
+
+        Returns:
+            The offset behind them, the packets, and the time of the last one.
+        """
+        if offset + 32 > self.end:
+            return None
+        kind, _, number = struct.unpack_from(order + "III", self.data, offset)
+        if kind != PCAPNG_PACKET or number >= len(section):
+            return None
+        interface = section[number]
+        ticks_per_us, odd = divmod(interface.ticks_per_s, 1_000_000)
+        if odd or not ticks_per_us:
+            return None
+        behind, packets, first_us, last_us, latest_us = walk_pcapng(
+            np.frombuffer(self.data, np.uint8), offset, self.end, order == "<", number,
+            ticks_per_us, interface.offset_s * 1_000_000, interface.snaplen, MAX_RECORD_BYTES,
+        ).tolist()  # fmt: skip
+        if not packets:
+            return None
+        return behind, Tally(interface.link_type, packets, first_us, last_us), latest_us
 
     def _packet(
         self,

@@ -17,6 +17,8 @@ from sensor.errors import ExitCode, FlowvaneError
 from sensor.report import Console
 
 DEFAULT_MODEL = "nsl-kdd"
+CLOCKS = {"us": 1, "ms": 1000}
+"""Microseconds of a tick of the clocks that features can be measured on."""
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -60,6 +62,14 @@ def _captures_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _meter_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--meter", choices=("compiled", "stock"), default="compiled",
+        help="compiled: NFStream's engine driven by machine code; stock: by NFStreamer, slower, "
+        "with times to the millisecond (%(default)s)",
+    )  # fmt: skip
+
+
 def _triage_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "triage", help="score the flows of capture files and write alerts",
@@ -79,6 +89,7 @@ def _triage_parser(commands: Commands) -> None:
         "-l", "--log-dir", type=Path, default=Path(), metavar="DIR",
         help="where eve.json is appended (current folder)",
     )  # fmt: skip
+    _meter_argument(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no table")
     parser.set_defaults(run=run_triage)
 
@@ -96,6 +107,11 @@ def _features_parser(commands: Commands) -> None:
         "-o", "--output", type=Path, required=True, metavar="OUT.csv|OUT.parquet",
         help="file to write; replaced if it is there",
     )  # fmt: skip
+    parser.add_argument(
+        "--clock", choices=tuple(CLOCKS), default="us",
+        help="what times are measured on: us, or ms as the models that ship do (%(default)s)",
+    )  # fmt: skip
+    _meter_argument(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run_features)
 
@@ -170,7 +186,7 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     verdict = Verdict(detector, args.fpr)
     output = RegularFile(args.log_dir / "eve.json")
     try:
-        summary = triage(args.captures, detector, verdict, output, console)
+        summary = triage(args.captures, detector, verdict, output, console, args.meter)
     finally:
         output.close()
     if summary.alerts and not args.quiet:
@@ -189,7 +205,7 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
     from sensor.captures import CaptureSpool, chain, shown
     from sensor.errors import OutputError
     from sensor.featurefile import feature_columns, open_writer
-    from sensor.meter.stock import StockMeter
+    from sensor.meter.choice import open_meter
     from sensor.pipeline import measure
     from sensor.triage import open_captures, tell_forgotten
 
@@ -200,10 +216,14 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
         with CaptureSpool() as spool:
             captures, problems = open_captures(args.captures, spool, console)
             chains = chain(captures, schema.meter.idle_timeout_s * 1_000_000)
-            meter = StockMeter(chains, schema.meter)
+            meter = open_meter(
+                chains, schema.meter, CLOCKS[args.clock], wanted=args.meter, warn=console.warn
+            )
             total = sum(each.packets for each in chains)
             with console.progress("measuring", total) as advance:
-                for measured in measure(meter, schema, meter.clock_us, forgotten):
+                for measured in measure(
+                    meter, schema, max(meter.clock_us, CLOCKS[args.clock]), forgotten
+                ):
                     seen_in = [
                         shown(chains[int(flow["origin"])].file_at(int(flow["last_us"])))
                         for flow in measured.flows

@@ -39,7 +39,7 @@ APP_PROTOCOLS = {
 }  # fmt: skip
 """Suricata's app_proto of nDPI's protocols, where both know it."""
 
-_FLOW_REASON = {
+_FLOW_REASON: dict[int, str] = {
     Ending.IDLE: "timeout",
     Ending.ACTIVE: "timeout",
     Ending.FIN: "timeout",
@@ -47,6 +47,7 @@ _FLOW_REASON = {
     Ending.EVICTED: "forced",
     Ending.SHUTDOWN: "shutdown",
 }
+"""Why Suricata says a flow ended; one that goes on (Ending.EARLY) has no reason."""
 
 SID_OF_MODEL = {"unsw-nb15": 1_000_001, "nsl-kdd": 1_000_002}
 """Signature ids of the models that ship; others get one from :func:`signature_id`."""
@@ -113,7 +114,7 @@ def alert_event(alert: Alert, model: str, place: dict[str, str]) -> dict[str, An
         "start": timestamp(flow["first_us"]),
         "end": timestamp(flow["last_us"]),
         "age": int((flow["last_us"] - flow["first_us"]) // 1_000_000),
-        "reason": _FLOW_REASON[Ending(int(flow["ending"]))],
+        **({"reason": reason} if (reason := _FLOW_REASON.get(int(flow["ending"]))) else {}),
         **src,
         **ports[0],
         **dest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,13 @@ from features.flows import FlowBatch, empty_flows
 from features.schema import FloatArray, Schema
 from features.stream import FeatureStream
 from models.detector import Detector, Scores
+from sensor.ahead import ahead
 from sensor.errors import ModelError
 from sensor.meter.base import Meter
 from sensor.reorder import ReorderBuffer
 
+AHEAD_BATCHES = 16
+"""Batches of flows that the meter may be ahead of the scoring."""
 SCORED_FLOWS = 1024
 """Flows scored at once: the one compiled batch size, the last batch padded."""
 
@@ -51,8 +55,8 @@ def measure(
     forgotten = Counter() if forgotten is None else forgotten
     origin = -1
     order, stream = ReorderBuffer(schema.meter.idle_timeout_s), FeatureStream(schema, clock_us)
-    for batch in meter.flows():
-        for flows in _by_origin(batch):
+    with closing(ahead(meter.flows(), AHEAD_BATCHES)) as batches:
+        for flows in (part for batch in batches for part in _by_origin(batch)):
             if int(flows["origin"][0]) != origin:
                 yield from _drain(order, stream, forgotten)
                 origin = int(flows["origin"][0])

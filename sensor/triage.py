@@ -14,7 +14,7 @@ from sensor.captures import Capture, CaptureSpool, Chain, chain, shown
 from sensor.errors import ExitCode, InputError
 from sensor.eve import alert_event, encode
 from sensor.meter.base import Meter, MeterCounters
-from sensor.meter.stock import StockMeter
+from sensor.meter.choice import open_meter
 from sensor.outputs.base import Output
 from sensor.pipeline import measure, score
 from sensor.report import AlertGroups, Console
@@ -75,11 +75,14 @@ def open_captures(
     return captures, problems
 
 
-def make_meter(captures: Sequence[Capture], detector: Detector) -> tuple[list[Chain], Meter]:
+def make_meter(
+    captures: Sequence[Capture], detector: Detector, wanted: str, console: Console
+) -> tuple[list[Chain], Meter]:
     """The chains of the captures, and the meter for them under the model's settings."""
     settings = detector.schema.meter
     chains = chain(captures, settings.idle_timeout_s * 1_000_000)
-    return chains, StockMeter(chains, settings)
+    meter = open_meter(chains, settings, detector.clock_us, wanted=wanted, warn=console.warn)
+    return chains, meter
 
 
 def triage(
@@ -88,6 +91,7 @@ def triage(
     verdict: Verdict,
     output: Output,
     console: Console,
+    meter_wanted: str = "compiled",
 ) -> TriageSummary:
     """Score all flows of the captures as one triage and write the alerts.
 
@@ -100,7 +104,7 @@ def triage(
     begun = time.monotonic()
     with CaptureSpool() as spool:
         captures, summary.problems = open_captures(paths, spool, console)
-        chains, meter = make_meter(captures, detector)
+        chains, meter = make_meter(captures, detector, meter_wanted, console)
         summary.captures = sum(1 for each in captures if each.packets or not each.problem)
         summary.packets = sum(each.packets for each in chains)
         summary.meter = meter.counters

@@ -16,7 +16,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,10 @@ from models.calibration import Calibration
 from models.detector import Detector
 from models.heads import FAMILIES, Heads
 from models.vae import Vae, VaeConfig
-from sensor.captures import CaptureSpool, chain
+from sensor.captures import CaptureSpool, Chain, chain
 from sensor.cli import main
+from sensor.meter.base import Meter
+from sensor.meter.compiled.meter import CompiledMeter
 from sensor.meter.stock import StockMeter
 from training.fit import FitConfig, fit
 
@@ -321,13 +323,20 @@ def excerpt_triage(model: str) -> tuple[Ran, bytes]:
     return ran, (log_dir / "eve.json").read_bytes()
 
 
+METERS: dict[str, Callable[[Sequence[Chain], MeterSettings], Meter]] = {
+    "compiled": lambda chains, settings: CompiledMeter(chains, settings, 1000),
+    "stock": StockMeter,
+}
+"""Every meter of capture files, on a clock of whole milliseconds."""
+
+
 @functools.cache
-def metered(path: Path, schema: str) -> tuple[FlowBatch, ...]:
-    """The batches that the stock meter makes of a capture."""
+def metered(path: Path, schema: str, meter: str = "compiled") -> tuple[FlowBatch, ...]:
+    """The batches that a meter makes of a capture."""
     settings = SCHEMAS[schema].meter
     with CaptureSpool() as spool:
         chains = chain([spool.open(path)], settings.idle_timeout_s * 1_000_000)
-        return tuple(StockMeter(chains, settings).flows())
+        return tuple(METERS[meter](chains, settings).flows())
 
 
 ANN = traffic.Host("02:00:5e:10:00:01", "10.0.0.1")

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from features.flows import FlowBatch
+import numpy as np
+
+from features.flows import Ending, FlowBatch
+from features.schema import MeterSettings
 
 
 @dataclass
@@ -40,11 +43,23 @@ class Meter(Protocol):
     """
 
     clock_us: int
-    """Resolution of the times in the flow records, in microseconds."""
+    """What times between packets are measured on, in microseconds; times are no coarser."""
     counters: MeterCounters
 
     def flows(self) -> Iterator[FlowBatch]:
         """The flows, in batches of any size. Closing the iterator ends metering."""
+
+
+def idle_by(flows: FlowBatch, last_us: int, settings: MeterSettings) -> FlowBatch:
+    """Flows that were open when a capture ended, told apart: idle by then, or cut by its end.
+
+    Args:
+        flows: their `ending` is set.
+        last_us: time of the capture's last packet.
+    """
+    idle = flows["last_us"] + settings.idle_timeout_s * 1_000_000 <= last_us
+    flows["ending"] = np.where(idle, Ending.IDLE, Ending.CAPTURE_END)
+    return flows
 
 
 class MemoryMeter:

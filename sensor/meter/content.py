@@ -53,6 +53,13 @@ _PORTS = {
 }  # fmt: skip
 _FTP_DATA_PORT = 20
 _TCP = 6
+
+
+def protocol_of_port(port: int) -> Protocol:
+    """Whose text TCP to a port is."""
+    return _PORTS.get(port, Protocol.NONE)
+
+
 _TLS_HANDSHAKE = b"\x16\x03"
 
 GUEST_IDS = frozenset((b"anonymous", b"ftp", b"guest", b"visitor"))
@@ -267,7 +274,7 @@ class Content:
         """What follows the text of a connection; None where there is none that is known."""
         if ip_protocol != _TCP:
             return None
-        protocol = _PORTS.get(dst_port, Protocol.NONE)
+        protocol = protocol_of_port(dst_port)
         if protocol is Protocol.NONE and src_port == _FTP_DATA_PORT:
             protocol = Protocol.FTP_DATA
         return Content(protocol) if protocol is not Protocol.NONE else None
@@ -307,6 +314,13 @@ class Content:
         for line in lines:
             if line:
                 take(self, line)
+
+    def peek(self, from_dst: int, seq: int, payload: bytes, size: int) -> None:
+        """As :meth:`feed`, for a meter that has told apart what is new of HTTP's octets itself."""
+        if self._protocol is Protocol.HTTP:
+            self._http(from_dst, payload)
+        else:
+            self.feed(from_dst, seq, payload, size)
 
     def _idle(self, from_dst: int, side: Lines, octets: bytes) -> bool:
         """Whether no line that these octets end can count: most of a file's and of a mail's."""

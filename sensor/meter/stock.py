@@ -20,7 +20,7 @@ import numpy as np
 from features.flows import FLOW_DTYPE, Ending, FlowBatch
 from features.schema import MeterSettings
 from sensor.captures import Chain
-from sensor.meter.base import MeterCounters
+from sensor.meter.base import MeterCounters, idle_by
 from sensor.meter.frames import CHAIN_DONE, FAILED, FLOWS, FRAME
 
 CLOCK_US = 1000
@@ -86,9 +86,8 @@ class StockMeter:
             kind, body = _frame(pipe)
             if kind == FLOWS:
                 batch = np.frombuffer(body, FLOW_DTYPE).copy()
-                open_still = batch["last_us"] + self._settings.idle_timeout_s * 1_000_000
-                ended = (batch["ending"] == Ending.IDLE) & (open_still > chain.last_us)
-                batch["ending"][ended] = Ending.CAPTURE_END
+                quiet = batch["ending"] == Ending.IDLE
+                batch[quiet] = idle_by(batch[quiet], chain.last_us, self._settings)
                 packets = int(batch["src_packets"].sum() + batch["dst_packets"].sum())
                 metered += packets
                 self.counters.metered += packets

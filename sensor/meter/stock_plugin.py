@@ -138,7 +138,8 @@ class ExtraPlugin(NFPlugin):  # type: ignore[misc]
         _handshake(packet, extra)
         extra.tcp_states.update(packet.direction, ip[at + 13])
         if packet.payload_size:
-            payload = ip[packet.ip_size - packet.payload_size :]
+            begin = packet.ip_size - packet.payload_size
+            payload = ip[begin : begin + packet.payload_size]  # Ethernet's padding is no text
             _payload(packet, flow, extra, payload)
             if extra.content is not None:
                 seq = int.from_bytes(ip[at + 4 : at + 8], "big")
@@ -209,7 +210,7 @@ def _payload(packet: Any, flow: Any, extra: Extra, payload: bytes) -> None:
                 extra.ftp_commands += 1
 
 
-_UNTIL_CLOSE = 1 << 62
+UNTIL_CLOSE = 1 << 62
 """Body bytes to expect of a response that does not say its length (RFC 9112, section 6.3)."""
 
 
@@ -218,14 +219,14 @@ def _response(packet: Any, extra: Extra, payload: bytes) -> None:
     before = len(extra.http_head)
     head = extra.http_head + payload
     if b"\r\n\r\n" not in head:
-        extra.http_head = head if len(head) < _MOST_HEAD else b""
+        extra.http_head = head if len(head) < MOST_HEAD else b""
         return
     extra.http_head = b""
     extra.body_left, seen = _response_body(head, before + packet.payload_size)
     extra.http_body += seen
 
 
-_MOST_HEAD = 16_384
+MOST_HEAD = 16_384
 """Longest response head that is waited for, in bytes."""
 
 
@@ -245,4 +246,4 @@ def _response_body(payload: bytes, size: int) -> tuple[int, int]:
             expected = int(value.strip()[:18])
             here = min(here, expected)
             return expected - here, here
-    return _UNTIL_CLOSE, here
+    return UNTIL_CLOSE, here

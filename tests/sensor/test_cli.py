@@ -417,7 +417,7 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def feature_file(suffix: str) -> Path:
     """KDD's features of the excerpt's halves."""
     path = SCRATCH / f"features{suffix}"
-    ran = run("features", "-r", *sample().halves, "-o", path, "--schema", "kdd")
+    ran = run("features", "-r", *sample().halves, "-o", path, "--schema", "kdd", "--clock", "ms")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.endswith(f" of 2 captures in {path}\n")
     return path

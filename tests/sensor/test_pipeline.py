@@ -86,7 +86,7 @@ def test_triage_says_what_was_forgotten(
         (5, "context of the hosts was full; forgotten, the oldest first: 6 hosts, 3 pairs"),
     ):
         meter = MemoryMeter([strangers(count, 0)], 1000)
-        monkeypatch.setattr(triage_module, "StockMeter", lambda *_, meter=meter: meter)
+        monkeypatch.setattr(triage_module, "open_meter", lambda *_, meter=meter, **__: meter)
         summary = triage_module.triage(
             [path], detector, Verdict(detector, 0.5), _Nowhere(), Console(quiet=True)
         )

@@ -159,7 +159,9 @@ def test_how_flows_are_cut_into_batches_does_not_matter(
 ) -> None:  # fmt: skip
     _, expected = excerpt_triage(model)
     batches = metered(made.excerpt, MODELS[model])
-    monkeypatch.setattr(triage_module, "StockMeter", lambda *_: Replay(batches, metered_at_once))
+    monkeypatch.setattr(
+        triage_module, "open_meter", lambda *_, **__: Replay(batches, metered_at_once)
+    )
     monkeypatch.setattr("sensor.pipeline.SCORED_FLOWS", scored_at_once)
     triage(tmp_path, made.excerpt, model=model)
     assert (tmp_path / "eve.json").read_bytes() == expected
@@ -208,7 +210,7 @@ def test_a_file_named_twice_is_read_once(made: Sample, tmp_path: Path) -> None:
 def test_the_same_run_again_appends_the_same_lines(made: Sample, tmp_path: Path) -> None:
     batches = metered(made.excerpt, "kdd")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(triage_module, "StockMeter", lambda *_: Replay(batches, 512))
+        patch.setattr(triage_module, "open_meter", lambda *_, **__: Replay(batches, 512))
         triage(tmp_path, made.excerpt)
         once = lines(tmp_path)
         triage(tmp_path, made.excerpt)
@@ -220,7 +222,7 @@ def test_a_torn_line_of_an_earlier_run_is_closed(
     made: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches = metered(made.excerpt, "kdd")
-    monkeypatch.setattr(triage_module, "StockMeter", lambda *_: Replay(batches, 512))
+    monkeypatch.setattr(triage_module, "open_meter", lambda *_, **__: Replay(batches, 512))
     (tmp_path / "eve.json").write_bytes(b'{"timestamp":"20')
     triage(tmp_path, made.excerpt)
     torn, *rest = lines(tmp_path)
@@ -251,7 +253,7 @@ def test_what_was_scored_before_a_signal_is_written(
 ) -> None:  # fmt: skip
     _, whole = excerpt_triage("nsl-kdd")
     batches = metered(made.excerpt, "kdd")
-    monkeypatch.setattr(triage_module, "StockMeter", lambda *_: Replay(batches, 512))
+    monkeypatch.setattr(triage_module, "open_meter", lambda *_, **__: Replay(batches, 512))
     monkeypatch.setattr("sensor.pipeline.SCORED_FLOWS", 400)
     score = triage_module.score
 
@@ -288,7 +290,7 @@ def test_a_capture_that_was_not_metered_is_told_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = small_pcap(tmp_path / "some.pcap", syn(1025))
-    monkeypatch.setattr(triage_module, "StockMeter", lambda *_: Failing([], 1000))
+    monkeypatch.setattr(triage_module, "open_meter", lambda *_, **__: Failing([], 1000))
     monkeypatch.chdir(tmp_path)
     ran = triage(tmp_path, path.name)
     assert ran.code == 3
@@ -354,12 +356,12 @@ def test_flows_made_elsewhere_are_scored_too(
     # A chain's number is all that ties a flow to its files.
     path = small_pcap(tmp_path / "some.pcap", syn(1025))
 
-    def meter(chains: Sequence[Chain], settings: MeterSettings) -> MemoryMeter:
+    def meter(chains: Sequence[Chain], settings: MeterSettings, *_: Any, **__: Any) -> MemoryMeter:
         assert [chain.captures for chain in chains] == [(path,)]
         assert (settings.idle_timeout_s, settings.active_timeout_s) == (120, 1800)
         return Replay([make_flow(application="TLS.Google"), make_flow(src_port=5)], 1)
 
-    monkeypatch.setattr(triage_module, "StockMeter", meter)
+    monkeypatch.setattr(triage_module, "open_meter", meter)
     ran = run("triage", "-r", path, "-l", tmp_path, "--fpr", "0.999")
     assert ran.code == 0
     for event in read_events(tmp_path):

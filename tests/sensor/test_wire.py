@@ -38,8 +38,8 @@ from features.flows import NEVER, Ending, TcpFlag, pack_address, unpack_address
 from features.schema import Schema
 from sensor.captures import CaptureSpool, chain
 from sensor.meter.base import MeterCounters
-from sensor.meter.stock import StockMeter
 from sensor.pipeline import measure
+from tests.helpers import METERS
 
 C, S = Side.CLIENT, Side.SERVER
 START_US = 1_700_000_000_000_000  # a whole second
@@ -949,22 +949,22 @@ class Metered:
         return sorted(found, key=lambda each: int(each.flow["first_us"]))
 
 
-def meter(paths: Sequence[Path], schema: Schema) -> Metered:
+def meter(paths: Sequence[Path], schema: Schema, by: str) -> Metered:
     """Meter and measure files as the triage command does."""
     records = []
     with CaptureSpool() as spool:
         captures = [spool.open(path) for path in paths]
         assert not any(capture.problem for capture in captures)
         chains = chain(captures, schema.meter.idle_timeout_s * 1_000_000)
-        stock = StockMeter(chains, schema.meter)
-        for batch in measure(stock, schema, 1000):
+        used = METERS[by](chains, schema.meter)
+        for batch in measure(used, schema, 1000):
             for flow, values in zip(batch.flows, batch.rows, strict=True):
                 row = {
                     feature.name: feature.show(value) if feature.vocabulary else float(value)
                     for feature, value in zip(schema.features, values, strict=True)
                 }
                 records.append(Record(flow, row))
-    return Metered(records, stock.counters)
+    return Metered(records, used.counters)
 
 
 def built() -> dict[str, Case]:
@@ -1050,18 +1050,24 @@ def simple_packets(start_us: int) -> bytes:
     )
 
 
+@pytest.fixture(scope="module", params=METERS)
+def by(request: pytest.FixtureRequest) -> str:
+    """The meter: what a packet means does not depend on it."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def unsw(tmp_path_factory: pytest.TempPathFactory) -> Metered:
+def unsw(by: str, tmp_path_factory: pytest.TempPathFactory) -> Metered:
     directory = tmp_path_factory.mktemp("wire")
     traffic.write_pcap(directory / "cases.pcap", capture_frames())
-    return meter([directory / "cases.pcap", *other_captures(directory)], unsw_nb15.SCHEMA)
+    return meter([directory / "cases.pcap", *other_captures(directory)], unsw_nb15.SCHEMA, by)
 
 
 @pytest.fixture(scope="module")
-def kdd99(tmp_path_factory: pytest.TempPathFactory) -> Metered:
+def kdd99(by: str, tmp_path_factory: pytest.TempPathFactory) -> Metered:
     path = tmp_path_factory.mktemp("wire") / "cases.pcapng"
     traffic.write_pcapng(path, capture_frames())
-    return meter([path], kdd.SCHEMA)
+    return meter([path], kdd.SCHEMA, by)
 
 
 def record_of(metered: Metered, name: str) -> Record:
@@ -1112,7 +1118,7 @@ def test_every_feature_that_is_live_has_a_case(schema: Schema) -> None:
     }
     # Windows are tested over the whole capture, below and in test_windows.py.
     # KDD's content features have a file of their own, test_wire_kdd.py.
-    elsewhere = set(kdd.SCHEMA.names[9:22]) if schema is kdd.SCHEMA else set()
+    elsewhere = {"wrong_fragment", *kdd.SCHEMA.names[9:22]} if schema is kdd.SCHEMA else set()
     assert set(schema.select(live=True)) - set(schema.windows().names) - elsewhere == tested
 
 

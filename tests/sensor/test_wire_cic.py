@@ -18,7 +18,8 @@ from features.flows import FlowBatch
 from features.schema import FloatArray
 from features.stream import FeatureStream
 from sensor.captures import CaptureSpool, chain
-from sensor.meter.stock import CLOCK_US, StockMeter
+from sensor.meter.stock import CLOCK_US
+from tests.helpers import METERS
 
 NOP = b"\x01"
 START_US = 1_768_467_600_000_000
@@ -97,14 +98,16 @@ def frames() -> list[traffic.Frame]:
     return sorted(made, key=lambda frame: frame[0])
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FloatArray]:
+@pytest.fixture(scope="module", params=METERS)
+def measured(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, FloatArray]:
     """The row of each flow, by its name."""
     path = tmp_path_factory.mktemp("cic") / "all.pcap"
     traffic.write_pcap(path, frames())
     with CaptureSpool() as spool:
         chains = chain([spool.open(path)], cic.SCHEMA.meter.idle_timeout_s * 1_000_000)
-        meter = StockMeter(chains, cic.SCHEMA.meter)
+        meter = METERS[request.param](chains, cic.SCHEMA.meter)
         flows: FlowBatch = np.concatenate(list(meter.flows()))
     assert meter.counters.problems == []
     stream = FeatureStream(cic.SCHEMA, CLOCK_US)

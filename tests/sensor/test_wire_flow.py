@@ -118,13 +118,15 @@ def capture() -> list[tuple[int, bytes]]:
     return sorted(frames)
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[FlowBatch, np.ndarray]:
-    """The flows of the capture with their rows, in one run of the stock meter."""
+@pytest.fixture(scope="module", params=helpers.METERS)
+def measured(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[FlowBatch, np.ndarray]:
+    """The flows of the capture with their rows, in one run of a meter."""
     path = tmp_path_factory.mktemp("flow") / "all.pcap"
     traffic.write_pcap(path, capture())
     order = ReorderBuffer(flow.SCHEMA.meter.idle_timeout_s)
-    batches = [order.push(batch) for batch in helpers.metered(path, "flow")]
+    batches = [order.push(batch) for batch in helpers.metered(path, "flow", request.param)]
     stream = FeatureStream(flow.SCHEMA, 1000)
     return stream.push(np.concatenate([*batches, order.flush()]))
 

@@ -8,8 +8,8 @@ from examples import traffic
 from examples.traffic import Host
 from features import unsw_nb15
 from sensor.captures import CaptureSpool, chain
-from sensor.meter.stock import StockMeter
 from sensor.pipeline import measure
+from tests.helpers import METERS
 
 START_US = 1_700_000_000_000_000  # a whole second
 ANN, BOB = Host("02:00:00:00:00:01", "10.0.0.1"), Host("02:00:00:00:00:01", "10.0.0.2")
@@ -43,8 +43,10 @@ TABLE: dict[str, tuple[list[int], str]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def columns(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
+@pytest.fixture(scope="module", params=METERS)
+def columns(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[float]]:
     """The column of each feature, rows in order of last time."""
     path = tmp_path_factory.mktemp("windows") / "records.pcap"
     traffic.write_pcap(
@@ -56,7 +58,7 @@ def columns(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
     )
     schema = unsw_nb15.SCHEMA
     with CaptureSpool() as spool:
-        meter = StockMeter(chain([spool.open(path)], 60_000_000), schema.meter)
+        meter = METERS[request.param](chain([spool.open(path)], 60_000_000), schema.meter)
         rows = [row for batch in measure(meter, schema, 1000) for row in batch.rows]
     assert len(rows) == len(RECORDS)
     return {name: [row[at] for row in rows] for at, name in enumerate(schema.names)}

@@ -30,6 +30,7 @@ def expectations() -> dict[str, Expected]:
             found["kdd"][name].append(value)
     for name, (near, far, _) in test_wire_kdd.WINDOWS.items():
         found["kdd"][name] += [*near, *far]
+    found["kdd"]["wrong_fragment"] += [count for count, _ in test_wire_kdd.WRONG_FRAGMENTS.values()]
     for _, name, value, _ in test_wire_cic.CASES:
         found["cicids2017"][name].append(value)
     for _, name, value, _ in test_wire_flow.TABLE:
