@@ -296,16 +296,22 @@ def _ignored(control: Any, table: Any) -> None:
 
 
 @inlined
+def _has_lingered(control: Any, state: Any) -> Number:
+    """Whether a flow that said goodbye is over: what comes now is another one's."""
+    since_ms = control.now_us // 1000 - state.last_us // 1000
+    return state.list == CLOSING_LIST and since_ms >= control.linger_ms
+
+
+@inlined
 def _meter(control: Any, table: Any, done: Any, text: Any, fresh: Any, packet_at: int) -> None:
     """A packet that belongs to a flow."""
     states, ways, index = table[0], table[1], table[2]
     packet, key = fresh[0][0], fresh[1]
     hashed = flow_key(packet, key)
     slot = find(index, states, key, hashed)
-    if slot != NONE and states[slot].list == CLOSING_LIST:
-        if control.now_us // 1000 - control.linger_ms >= states[slot].last_us // 1000:
-            _close(control, table, done, slot, _FIN)
-            slot = NONE
+    if slot != NONE and _has_lingered(control, states[slot]):
+        _close(control, table, done, slot, _FIN)
+        slot = NONE
     if slot != NONE:
         ended = meter_update_flow(
             states[slot].flow, packet_at, control.idle_ms, control.active_ms, 0, 1, 0,
