@@ -37,7 +37,7 @@ docs: $(VENV)/.dev
 	$(BIN)/flowvane schemas -o docs/features.md
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.triage $(ARGS)
+	$(BIN)/python -m benchmarks.speed $(ARGS)
 
 $(SAMPLE): examples/sample_capture.py examples/traffic.py | $(VENV)/.runtime
 	@mkdir -p $(@D)

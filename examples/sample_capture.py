@@ -903,15 +903,21 @@ class Sample:
     truth: dict[str, Any]
 
 
-def make_sample(seed: int) -> Sample:
-    """Make the capture of `seed`."""
-    office = Office(Random(seed))
+def background(office: Office) -> Recording:
+    """Ten minutes of an office in which nothing is wrong."""
     recording = Recording()
     browsing(office, recording)
     idle_look_ups(office, recording)
     visits(office, recording, closed_s=(_FLOOD_S - 10, _FLOOD_S + 15))
     for activity in (mail, shells, clock_checks, pings, downloads):
         activity(office, recording)
+    return recording
+
+
+def make_sample(seed: int) -> Sample:
+    """Make the capture of `seed`."""
+    office = Office(Random(seed))
+    recording = background(office)
     attacks = [
         port_scan(office, 151.3),
         password_guessing(office, 243.8),

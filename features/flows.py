@@ -11,6 +11,7 @@ a coarser clock says so (:attr:`sensor.meter.Meter.clock_us`).
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -207,6 +208,18 @@ def empty_flows(count: int = 0) -> FlowBatch:
     for name in ("syn_us", "synack_us", "ack_us"):
         flows[name] = NEVER
     return flows
+
+
+def join_flows(parts: Sequence[FlowBatch]) -> FlowBatch:
+    """The rows of several FlowBatches as one ``[B]``.
+
+    As octets: numpy's own concatenation compares all fields of every part, one by one.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    octets = np.dtype((np.void, FLOW_DTYPE.itemsize))
+    plain = [np.ascontiguousarray(part).view(octets) for part in parts]
+    return np.concatenate(plain).view(FLOW_DTYPE) if plain else empty_flows()
 
 
 def pack_address(text: str) -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 import numpy as np
 
-from features.flows import NEVER, FlowBatch, empty_flows
+from features.flows import NEVER, FlowBatch, join_flows
 from features.schema import Columns, FloatArray, FlowView, Schema
 
 TIME_FIELDS = (
@@ -38,7 +39,8 @@ class FeatureStream:
         self._schema = schema
         self._clock_us = clock_us
         self._windows = schema.windows()
-        self._waiting = empty_flows()
+        # Parts that wait, each as it came and as the clock sees it.
+        self._waiting: deque[tuple[FlowBatch, FlowBatch]] = deque()
 
     @property
     def forgotten(self) -> Mapping[str, int]:
@@ -50,8 +52,9 @@ class FeatureStream:
 
         Features that no sensor can measure are NaN.
         """
-        self._waiting = np.concatenate([self._waiting, flows])
         seen = on_clock(flows, self._clock_us)
+        if len(flows):
+            self._waiting.append((flows, seen))
         return self._complete(*self._windows.push(seen, self._schema.window_keys(seen)))
 
     def flush(self) -> tuple[FlowBatch, FloatArray]:
@@ -59,10 +62,22 @@ class FeatureStream:
         return self._complete(*self._windows.flush())
 
     def _complete(self, count: int, windows: Columns) -> tuple[FlowBatch, FloatArray]:
-        done, self._waiting = self._waiting[:count], self._waiting[count:]
-        view = FlowView(on_clock(done, self._clock_us), windows, self._clock_us)
+        done, seen = self._take(count)
+        view = FlowView(seen, windows, self._clock_us)
         rows = np.full((count, len(self._schema.features)), np.nan)
         for column, feature in enumerate(self._schema.features):
             if feature.measure is not None:
                 rows[:, column] = feature.measure(view)
         return done, rows
+
+    def _take(self, count: int) -> tuple[FlowBatch, FlowBatch]:
+        """The next `count` flows that wait, as they came and as the clock sees them."""
+        parts = []
+        while count:
+            flows, seen = self._waiting.popleft()
+            if len(flows) > count:
+                self._waiting.appendleft((flows[count:], seen[count:]))
+                flows, seen = flows[:count], seen[:count]
+            parts.append((flows, seen))
+            count -= len(flows)
+        return join_flows([part[0] for part in parts]), join_flows([part[1] for part in parts])

@@ -24,6 +24,8 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 BATCH = 1024
 """Rows scored at once. One size, so one compilation and the same arithmetic for every row."""
+FEW = 64
+"""Rows of which is asked what was expected: alerts are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,8 @@ class Detector:
         kl = jnp.maximum(kl_nats(mean, log_variance) - self.usual_kl, 0.0)
         return kl + parts.sum(-1), kl, parts
 
-    def _batches(self, rows: FloatArray) -> list[NDArray[np.float32]]:
-        """`rows` in padded batches.
+    def _batches(self, rows: FloatArray, size: int = BATCH) -> list[NDArray[np.float32]]:
+        """`rows` in padded batches of `size`.
 
         Raises:
             ValueError: the rows are not the schema's, or a feature in use is not finite.
@@ -122,10 +124,10 @@ class Detector:
         if not np.isfinite(used).all():
             bad = self.features[int(np.argwhere(~np.isfinite(used))[0, 1])].name
             raise ValueError(f"feature {bad} is not finite in every row")
-        padded = np.zeros((-(-len(rows) // BATCH) * BATCH, rows.shape[1]), np.float32)
+        padded = np.zeros((-(-len(rows) // size) * size, rows.shape[1]), np.float32)
         # Beyond float32 is beyond anything: as good as its end.
         padded[: len(rows)] = np.clip(np.nan_to_num(rows), -_FLOAT32_MAX, _FLOAT32_MAX)
-        return list(padded.reshape(-1, BATCH, rows.shape[1]))
+        return list(padded.reshape(-1, size, rows.shape[1]))
 
     def score(self, rows: FloatArray) -> Scores:
         """Score rows ``[B, F]`` of the schema; features the model does not use may be NaN.
@@ -149,7 +151,7 @@ class Detector:
         Amounts in the feature's unit, categories as vocabulary codes (-1: a term not met in
         training).
         """
-        batches = self._batches(rows)
+        batches = self._batches(rows, FEW)
         if not batches:
             return np.empty((0, len(self.features)))
         outputs = np.concatenate([np.asarray(self._outputs(self.state, b)) for b in batches])

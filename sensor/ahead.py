@@ -1,54 +1,66 @@
-"""An iterator that works ahead in a thread of its own, so that two processors are used."""
+"""An iterator that works ahead in a thread of its own, so that several processors are used."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Generator, Iterator
-from typing import TypeVar
+from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 
 _END = object()
+_RETRY_S = 0.05
 
 
-def ahead(items: Iterator[T], most: int) -> Generator[T, None, None]:
-    """The same items in the same order, up to `most` of them made before they are wanted.
+class Ahead(Generic[T]):
+    """The same items in the same order, made before they are wanted; the thread begins at once.
 
-    What `items` raises is raised here, after the items before it. Closing this generator ends
-    `items` at its next item, and waits for that.
+    What the iterator raises is raised here, after the items before it.
     """
-    ready: queue.Queue[object] = queue.Queue(most)
-    stop = threading.Event()
 
-    def put(item: object) -> None:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
+    def __init__(self, items: Iterator[T], most: int) -> None:
+        """Work through `items`, up to `most` of them ahead."""
+        self._ready: queue.Queue[object] = queue.Queue(most)
+        self._stop = threading.Event()
+        self._worker = threading.Thread(target=self._work, args=(items,), daemon=True)
+        self._worker.start()
 
-    def work() -> None:
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        item = self._ready.get()
+        if item is _END:
+            self._put(_END)  # for whoever asks again
+            raise StopIteration
+        if isinstance(item, BaseException):
+            raise item
+        return item  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """End the iterator at its next item, and wait for that."""
+        self._stop.set()
+        self._worker.join()
+
+    def _work(self, items: Iterator[T]) -> None:
         try:
             for item in items:
-                put(item)
-                if stop.is_set():
+                self._put(item)
+                if self._stop.is_set():
                     break
         except BaseException as error:  # noqa: BLE001 (raised again where it is wanted)
-            put(error)
+            self._put(error)
         finally:
             if isinstance(items, Generator):
                 items.close()
-            put(_END)
+            self._put(_END)
 
-    worker = threading.Thread(target=work, name="meter", daemon=True)
-    worker.start()
-    try:
-        while (item := ready.get()) is not _END:
-            if isinstance(item, BaseException):
-                raise item
-            yield item  # type: ignore[misc]
-    finally:
-        stop.set()
-        worker.join()
+    def _put(self, item: object) -> None:
+        while not self._stop.is_set():
+            try:
+                self._ready.put(item, timeout=_RETRY_S)
+                return
+            except queue.Full:
+                # The stop may have come meanwhile.
+                continue

@@ -174,11 +174,13 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
 def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane triage`."""
     from models.bundle import BundleError, load
+    from sensor.caches import keep_compiled
     from sensor.errors import ModelError
     from sensor.outputs.regular import RegularFile
     from sensor.triage import triage
     from sensor.verdict import Verdict
 
+    keep_compiled()
     try:
         detector = load(args.model)
     except BundleError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -60,8 +61,13 @@ def signature_id(model: str) -> int:
 
 def timestamp(time_us: int) -> str:
     """`time_us` after the epoch as Suricata writes times: ``2026-01-15T09:00:00.000001+0000``."""
-    moment = _EPOCH + timedelta(microseconds=min(max(int(time_us), 0), _LAST_US))
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f+0000")
+    seconds, micros = divmod(min(max(int(time_us), 0), _LAST_US), 1_000_000)
+    return f"{_second(seconds)}.{micros:06d}+0000"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def app_proto(application: bytes) -> str | None:

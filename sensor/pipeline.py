@@ -9,17 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.flows import FlowBatch, empty_flows
+from features.flows import FlowBatch, join_flows
 from features.schema import FloatArray, Schema
 from features.stream import FeatureStream
 from models.detector import Detector, Scores
-from sensor.ahead import ahead
 from sensor.errors import ModelError
 from sensor.meter.base import Meter
 from sensor.reorder import ReorderBuffer
 
-AHEAD_BATCHES = 16
-"""Batches of flows that the meter may be ahead of the scoring."""
 SCORED_FLOWS = 1024
 """Flows scored at once: the one compiled batch size, the last batch padded."""
 
@@ -30,6 +27,10 @@ class Measured:
 
     flows: FlowBatch
     rows: FloatArray
+
+    def part(self, start: int, stop: int) -> Measured:
+        """The flows from `start` to `stop`."""
+        return Measured(self.flows[start:stop], self.rows[start:stop])
 
 
 def measure(
@@ -55,7 +56,7 @@ def measure(
     forgotten = Counter() if forgotten is None else forgotten
     origin = -1
     order, stream = ReorderBuffer(schema.meter.idle_timeout_s), FeatureStream(schema, clock_us)
-    with closing(ahead(meter.flows(), AHEAD_BATCHES)) as batches:
+    with closing(meter.flows()) as batches:
         for flows in (part for batch in batches for part in _by_origin(batch)):
             if int(flows["origin"][0]) != origin:
                 yield from _drain(order, stream, forgotten)
@@ -103,13 +104,26 @@ class Scored:
 
 def score(measured: Iterator[Measured], detector: Detector) -> Iterator[Scored]:
     """Score flows in batches of :data:`SCORED_FLOWS`, whatever sizes they come in."""
-    width = len(detector.schema.features)
-    flows, rows = empty_flows(), np.empty((0, width))
+    pending: list[Measured] = []
+    held = 0
     for item in measured:
-        flows, rows = np.concatenate([flows, item.flows]), np.concatenate([rows, item.rows])
-        while len(flows) >= SCORED_FLOWS:
-            head, head_rows = flows[:SCORED_FLOWS], rows[:SCORED_FLOWS]
-            flows, rows = flows[SCORED_FLOWS:], rows[SCORED_FLOWS:]
-            yield Scored(head, head_rows, detector.score(head_rows))
-    if len(flows):
-        yield Scored(flows, rows, detector.score(rows))
+        pending.append(item)
+        held += len(item.flows)
+        if held >= SCORED_FLOWS:
+            whole = _joined(pending)
+            full = held // SCORED_FLOWS * SCORED_FLOWS
+            for start in range(0, full, SCORED_FLOWS):
+                yield _scored(whole.part(start, start + SCORED_FLOWS), detector)
+            pending, held = [whole.part(full, held)], held - full
+    if held:
+        yield _scored(_joined(pending), detector)
+
+
+def _joined(parts: list[Measured]) -> Measured:
+    return Measured(
+        join_flows([part.flows for part in parts]), np.concatenate([part.rows for part in parts])
+    )
+
+
+def _scored(measured: Measured, detector: Detector) -> Scored:
+    return Scored(measured.flows, measured.rows, detector.score(measured.rows))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import heapq
 
-from features.flows import FlowBatch, empty_flows
+import numpy as np
+from numpy.typing import NDArray
+
+from features.flows import FlowBatch, join_flows
 
 SLACK_US = 1_000_000
 """How much later than the idle timeout a meter may close a flow, on a busy link."""
@@ -24,34 +27,67 @@ class ReorderBuffer:
 
     def __init__(self, idle_timeout_s: int) -> None:
         self._horizon_us = idle_timeout_s * 1_000_000 + SLACK_US
-        self._held: dict[int, list[FlowBatch]] = {}
+        # A heap of batches, each in order of bucket: its first bucket, its number, its flows.
+        self._held: list[tuple[int, int, FlowBatch]] = []
+        self._pushed = 0
         self._passed: int | None = None
         self.late = 0
 
-    def push(self, flows: FlowBatch) -> FlowBatch:
-        """Take flows in any order; return those that are due, ordered."""
+    def push(self, flows: FlowBatch, progress_us: int | None = None) -> FlowBatch:
+        """Take flows in any order; return those that are due, ordered.
+
+        Args:
+            progress_us: the meter's time, if it tells; otherwise the latest of the flows' own.
+        """
         if not len(flows):
             return flows
         buckets = flows["last_us"] // _BUCKET_US
         if self._passed is not None:
             self.late += int((buckets < self._passed).sum())
-        for bucket in np.unique(buckets):
-            self._held.setdefault(int(bucket), []).append(flows[buckets == bucket])
-        safe = (int(flows["last_us"].max()) - self._horizon_us) // _BUCKET_US
+        self._hold(flows[np.argsort(buckets, kind="stable")])
+        latest_us = int(flows["last_us"].max()) if progress_us is None else progress_us
+        safe = (latest_us - self._horizon_us) // _BUCKET_US
         self._passed = safe if self._passed is None else max(self._passed, safe)
-        return self._release(sorted(key for key in self._held if key < self._passed))
+        return self._release(self._passed)
 
     def flush(self) -> FlowBatch:
         """All flows that are held, ordered; the stream has ended."""
-        return self._release(sorted(self._held))
+        return self._release(None)
 
-    def _release(self, buckets: list[int]) -> FlowBatch:
-        parts = [part for bucket in buckets for part in self._held.pop(bucket)]
-        return _ordered(np.concatenate(parts)) if parts else empty_flows()
+    def _hold(self, flows: FlowBatch) -> None:
+        heapq.heappush(
+            self._held, (int(flows["last_us"][0]) // _BUCKET_US, self._pushed, flows)
+        )  # fmt: skip
+        self._pushed += 1
+
+    def _release(self, before: int | None) -> FlowBatch:
+        """The flows of the buckets before this one, or all."""
+        parts = []
+        while self._held and (before is None or self._held[0][0] < before):
+            _, _, flows = heapq.heappop(self._held)
+            end = len(flows)
+            if before is not None:
+                end = int(np.searchsorted(flows["last_us"] // _BUCKET_US, before))
+            parts.append(flows[:end])
+            if end < len(flows):
+                self._hold(flows[end:])
+        return _ordered(join_flows(parts))
 
 
 def _ordered(flows: FlowBatch) -> FlowBatch:
     """`flows` by last time, then by what else tells them apart."""
+    last_us = flows["last_us"]
+    order = np.argsort(last_us, kind="stable")
+    same = last_us[order[1:]] == last_us[order[:-1]]
+    # Those that end with another one: few, so that few are compared in full.
+    tied = np.append(same, False) | np.insert(same, 0, False) if len(flows) else order
+    places = np.flatnonzero(tied)
+    if len(places):
+        order[places] = order[places][_full_order(flows[order[places]])]
+    return flows[order]
+
+
+def _full_order(flows: FlowBatch) -> NDArray[np.intp]:
     keys = [flows[name] for name in ("dst_port", "src_port", "first_us", "last_us")]
     layers = [flows[name] for name in ("tunnel_id", "vlan_id", "protocol")]
     addresses = [
@@ -59,4 +95,4 @@ def _ordered(flows: FlowBatch) -> FlowBatch:
         for name in ("dst_ip", "src_ip")
         for word in (1, 0)
     ]
-    return flows[np.lexsort([*layers, *addresses, *keys])]
+    return np.lexsort([*layers, *addresses, *keys])

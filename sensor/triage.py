@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections import Counter
@@ -102,6 +103,8 @@ def triage(
     """
     summary = TriageSummary()
     begun = time.monotonic()
+    # What was imported stays: looking it through for garbage, again and again, is for nothing.
+    gc.freeze()
     with CaptureSpool() as spool:
         captures, summary.problems = open_captures(paths, spool, console)
         chains, meter = make_meter(captures, detector, meter_wanted, console)

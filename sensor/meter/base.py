@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -45,8 +45,13 @@ class Meter(Protocol):
     clock_us: int
     """What times between packets are measured on, in microseconds; times are no coarser."""
     counters: MeterCounters
+    progress_us: int | None
+    """No flow of the present origin is still to come that ended an idle timeout before this.
 
-    def flows(self) -> Iterator[FlowBatch]:
+    None: as the flows that have come tell.
+    """
+
+    def flows(self) -> Generator[FlowBatch, None, None]:
         """The flows, in batches of any size. Closing the iterator ends metering."""
 
 
@@ -68,9 +73,10 @@ class MemoryMeter:
     def __init__(self, batches: Sequence[FlowBatch], clock_us: int = 1) -> None:
         self.clock_us = clock_us
         self.counters = MeterCounters()
+        self.progress_us: int | None = None
         self._batches = batches
 
-    def flows(self) -> Iterator[FlowBatch]:
+    def flows(self) -> Generator[FlowBatch, None, None]:
         """The batches given, in their order."""
         for batch in self._batches:
             packets = int(batch["src_packets"].sum() + batch["dst_packets"].sum())

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import IO, cast
 
@@ -35,13 +35,14 @@ class StockMeter:
     """
 
     clock_us = CLOCK_US
+    progress_us: int | None = None
 
     def __init__(self, chains: Sequence[Chain], settings: MeterSettings) -> None:
         self.counters = MeterCounters()
         self._chains = chains
         self._settings = settings
 
-    def flows(self) -> Iterator[FlowBatch]:
+    def flows(self) -> Generator[FlowBatch, None, None]:
         """Batches of flows; the origin of a flow is the index of its chain."""
         start = 0
         while start < len(self._chains):

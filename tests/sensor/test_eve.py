@@ -11,12 +11,13 @@ import struct
 from datetime import UTC, datetime
 from typing import Any
 
+import communityid
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from features.flows import Ending, FlowBatch, pack_address
+from features.flows import Ending, FlowBatch, empty_flows, pack_address, unpack_address
 from sensor.eve import PROTOCOL_NAMES, SID_OF_MODEL, alert_event, encode, signature_id, timestamp
 from sensor.identity import community_id, flow_id
 from sensor.verdict import Alert, Reason
@@ -417,3 +418,37 @@ def test_community_ids_by_the_specification(
         src_ip=dst, dst_ip=src, protocol=protocol, src_port=dst_port, dst_port=src_port
     )
     assert community_id(back[0]) == expected
+
+
+any_end = st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 65_535))
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(
+    version=st.sampled_from([4, 6]),
+    protocol=st.integers(0, 255),
+    ends=st.lists(
+        st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 65_535)),
+        min_size=2,
+        max_size=2,
+    ),
+    same=st.booleans(),
+)
+def test_community_ids_are_those_of_the_library(
+    version: int, protocol: int, ends: list[tuple[bytes, int]], same: bool
+) -> None:
+    (src, src_port), (dst, dst_port) = ends
+    flow = empty_flows(1)
+    prefix = bytes(10) + b"\xff\xff" if version == 4 else b""
+    src, dst = (prefix + (src if same else end)[len(prefix) :] for end in (src, dst))
+    flow["src_ip"], flow["dst_ip"] = (np.frombuffer(end, np.uint8) for end in (src, dst))
+    flow["src_port"], flow["dst_port"] = src_port, dst_port
+    flow["protocol"], flow["ip_version"] = protocol, version
+    addresses = [unpack_address(flow[name][0], version) for name in ("src_ip", "dst_ip")]
+    if protocol in (1, 58):
+        known = communityid.FlowTuple(protocol, *addresses, 0, 0)
+    elif protocol in communityid.PORT_PROTOS:
+        known = communityid.FlowTuple(protocol, *addresses, src_port, dst_port)
+    else:
+        known = communityid.FlowTuple(protocol, *addresses)
+    assert community_id(flow[0]) == communityid.CommunityID().calc(known)

@@ -146,6 +146,15 @@ class FlowTable:
         """Settings, state and counters: a record of :data:`layout.CONTROL`."""
         return self._control[0]
 
+    @property
+    def progress_us(self) -> int:
+        """No flow is still to come that ended an idle timeout before this time."""
+        control, states = self._control[0], self._table[0]
+        idle_us = int(control["idle_ms"]) * 1000
+        oldest = [int(slot) for slot in control["oldest"] if slot != NONE]
+        due = [int(states[slot]["last_us"]) + idle_us for slot in oldest]
+        return min([int(control["now_us"]), *due])
+
     def open(self, source: str, mode: int = engine.FILE, **more: Any) -> None:
         """Go on with a capture; the one before is closed.
 

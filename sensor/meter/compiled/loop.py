@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from features.flows import Ending
+from sensor.meter.compiled.engine import flow_dtype, flow_texts
 from sensor.meter.compiled.fragments import first_fragment, is_fragment, later_fragment
 from sensor.meter.compiled.layout import (
     CLOSING_LIST,
@@ -45,6 +46,7 @@ from sensor.meter.compiled.memory import (
     meter_initialize_flow,
     meter_update_flow,
     record_at,
+    store_u8,
 )  # fmt: skip
 from sensor.meter.compiled.sizes import flow_time, payload_sizes, way_time
 from sensor.meter.compiled.table import append, enter, find, flow_key, remove, seen_before, unlink
@@ -67,8 +69,22 @@ _IDLE, _ACTIVE, _FIN, _EVICTED, _EARLY = (
 )  # fmt: skip
 _TCP, _ICMP, _ICMP6 = 6, 1, 58
 _NO_TEXT = 0
+_FLOW_BYTES, _FLOW_TEXTS = flow_dtype().itemsize, flow_texts()
 _ETHERNET = 14
 """Octets before the IP header, of which there are no more than were captured after them."""
+
+
+@inlined
+def _blank_behind_zeros(flow: int) -> None:
+    """Zero what C left behind the end of each text in a copy of the engine's flow."""
+    for number in range(_FLOW_TEXTS.shape[0]):
+        at = flow + _FLOW_TEXTS[number, 0]
+        end = at + _FLOW_TEXTS[number, 1]
+        while at < end and load_u8(np.uint64(at)):
+            at += 1
+        while at < end:
+            store_u8(np.uint64(at), np.uint8(0))
+            at += 1
 
 
 @inlined
@@ -81,6 +97,7 @@ def _report(control: Any, table: Any, done: Any, slot: int, ending: int) -> None
     done_ways[2 * row] = ways[2 * slot]
     done_ways[2 * row + 1] = ways[2 * slot + 1]
     done_flows[row] = record_at(done_flows, states[slot].flow)
+    _blank_behind_zeros(np.int64(address_of(done_flows)) + row * _FLOW_BYTES)
     done_endings[row] = ending
     control.rows += 1
 
@@ -250,13 +267,20 @@ def _tell_early(control: Any, table: Any, done: Any, slot: int) -> None:
 
 @inlined
 def _fragment_begins(control: Any, table: Any, slot: int, packet: Any) -> None:
-    """Note where IP headers are in this capture, and whether the packet is a first fragment."""
+    """Note a packet that is the first fragment of a datagram."""
     ip = np.int64(packet.ip_content)
     if packet.ip_version != 4 or packet.tunnel_id:
         return
-    control.ip_at = ip - (load_i64(control.buffer) if control.buffer else 0)
     if load_u8(np.uint64(ip + 6)) & 0x20 and is_fragment(ip, packet.ip_content_len):
         first_fragment(table[3], table[0], slot, ip, control.now_us)
+
+
+@inlined
+def _note_place(control: Any, packet: Any) -> None:
+    """Note where IP headers are in this capture."""
+    if packet.ip_version == 4 and not packet.tunnel_id:
+        buffer = load_i64(control.buffer) if control.buffer else np.int64(0)
+        control.ip_at = np.int64(packet.ip_content) - buffer
 
 
 @inlined
@@ -272,12 +296,22 @@ def _ignored(control: Any, table: Any) -> None:
 
 
 @inlined
+def _has_lingered(control: Any, state: Any) -> Number:
+    """Whether a flow that said goodbye is over: what comes now is another one's."""
+    since_ms = control.now_us // 1000 - state.last_us // 1000
+    return state.list == CLOSING_LIST and since_ms >= control.linger_ms
+
+
+@inlined
 def _meter(control: Any, table: Any, done: Any, text: Any, fresh: Any, packet_at: int) -> None:
     """A packet that belongs to a flow."""
     states, ways, index = table[0], table[1], table[2]
     packet, key = fresh[0][0], fresh[1]
     hashed = flow_key(packet, key)
     slot = find(index, states, key, hashed)
+    if slot != NONE and _has_lingered(control, states[slot]):
+        _close(control, table, done, slot, _FIN)
+        slot = NONE
     if slot != NONE:
         ended = meter_update_flow(
             states[slot].flow, packet_at, control.idle_ms, control.active_ms, 0, 1, 0,
@@ -348,6 +382,7 @@ def run(control_at: Any, table: Any, done: Any, text: Any, fresh: Any) -> Number
             _ignored(control, table)
             continue
         _tick(control, packets[0])
+        _note_place(control, packets[0])
         if found == 1:
             _meter(control, table, done, text, fresh, packet_at)
         else:

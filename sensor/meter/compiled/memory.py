@@ -46,6 +46,18 @@ load_i64 = _loader("load_i64", types.int64, 64)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def store_u8(typing_context: Any, address: Any, value: Any) -> Any:
+    """Write an octet to an address (uint64)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        builder.store(arguments[1], place)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint8), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def address_of(typing_context: Any, array: Any) -> Any:
     """The address of an array's first item, as uint64."""
 

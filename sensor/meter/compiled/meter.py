@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 
 from features.flows import Ending, FlowBatch
 from features.schema import MeterSettings
+from sensor.ahead import Ahead
 from sensor.captures import Chain
 from sensor.meter.base import MeterCounters, idle_by
 from sensor.meter.compiled.core import FlowTable, Options
 from sensor.meter.compiled.layout import END_OF_FILE, READ_ERROR
 
+SHARDED_PACKETS = 100_000
+"""A capture of fewer packets than this is metered by one thread: more would not be worth it."""
+_MOST_THREADS = 4
+_AHEAD_BATCHES = 16
+"""Batches of flows that a thread may be ahead of the scoring."""
+_LATER_US = 1 << 62
+
+_Step = tuple[int, FlowBatch | None]
+"""How far the time of a table has come, and flows that have finished, if any."""
+
+
+@dataclass
+class _Run:
+    """A chain that is being metered: a thread and a table for each shard of its flows."""
+
+    origin: int
+    tables: list[FlowTable]
+    shards: list[Ahead[_Step]]
+    problems: list[str]
+
+    def close(self) -> None:
+        """Stop the threads and free the tables."""
+        for shard in self.shards:
+            shard.close()
+        for table in self.tables:
+            table.free()
+
 
 class CompiledMeter:
-    """Meters chains of capture files, one after the other; each chain is an origin.
+    """Meters chains of capture files; each chain is an origin, and they come in order.
 
-    A file of a chain that cannot be read to its end is reported in the counters, what it had
-    yet to give is counted as lost, and metering goes on with the next chain.
+    Works on several threads: on several chains at once, and on a long one by sharing its flows
+    out. What comes out is the same whatever their number, as long as the flow table is not full.
+    A file of a chain that cannot be read to its end is reported in the counters, what it had yet
+    to give is counted as lost, and metering goes on with the next one.
     """
 
     def __init__(
         self, chains: Sequence[Chain], settings: MeterSettings, clock_us: int = 1,
-        options: Options | None = None,
+        options: Options | None = None, threads: int | None = None,
     ) -> None:  # fmt: skip
         """Meter `chains`; times *between* packets are measured on a clock of `clock_us`.
 
@@ -33,51 +66,84 @@ class CompiledMeter:
         """
         self.clock_us = clock_us
         self.counters = MeterCounters()
+        self.progress_us: int | None = None
         self._chains = chains
         self._settings = settings
         self._options = options or Options()
-        # The first table also shows, before any flow is wanted, that the engine is known.
-        self._table: FlowTable | None = self._new_table()
+        self._threads = threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+        # Whether the engine is known shows before any flow is wanted.
+        FlowTable(settings, clock_us, self._options).free()
 
-    def _new_table(self) -> FlowTable:
-        return FlowTable(self._settings, self.clock_us, self._options)
-
-    def flows(self) -> Iterator[FlowBatch]:
+    def flows(self) -> Generator[FlowBatch, None, None]:
         """Batches of flows; the origin of a flow is the index of its chain."""
-        for origin, chain in enumerate(self._chains):
-            table, self._table = self._table or self._new_table(), None
-            try:
-                before = self.counters.flows
-                for batch in self._chain(table, chain):
-                    batch["origin"] = origin
-                    packets = int((batch["src_packets"] + batch["dst_packets"]).sum())
-                    self.counters.metered += packets
-                    self.counters.flows += len(batch)
-                    yield batch
-                if self.counters.flows == before:
-                    self.counters.empty_origins.add(origin)
-            finally:
-                table.free()
+        running: deque[_Run] = deque()
+        waiting = iter(range(len(self._chains)))
+        try:
+            while True:
+                while len(running) < self._threads and (origin := next(waiting, None)) is not None:
+                    running.append(self._start(origin))
+                if not running:
+                    return
+                yield from self._hand_on(running[0])
+                running.popleft().close()
+        finally:
+            for run in running:
+                run.close()
 
-    def _chain(self, table: FlowTable, chain: Chain) -> Iterator[FlowBatch]:
-        control = table.control
+    def _start(self, origin: int) -> _Run:
+        chain = self._chains[origin]
+        shards = self._threads if chain.packets >= SHARDED_PACKETS else 1
+        problems: list[str] = []
+        tables = [
+            FlowTable(self._settings, self.clock_us, self._options, shards=shards, shard=number)
+            for number in range(shards)
+        ]
+        return _Run(
+            origin,
+            tables,
+            [Ahead(self._steps(table, chain, problems), _AHEAD_BATCHES) for table in tables],
+            problems,
+        )
+
+    def _hand_on(self, run: _Run) -> Iterator[FlowBatch]:
+        """The flows of a chain, from its shards in turns: the one least far on comes next."""
+        chain, before = self._chains[run.origin], self.counters.flows
+        reached = [-_LATER_US] * len(run.shards)
+        while min(reached) < _LATER_US:
+            number = reached.index(min(reached))
+            reached[number], batch = next(run.shards[number], (_LATER_US, None))
+            self.progress_us = min(reached)
+            if batch is None:
+                continue
+            batch["origin"] = run.origin
+            self.counters.metered += int((batch["src_packets"] + batch["dst_packets"]).sum())
+            self.counters.flows += len(batch)
+            yield batch
+        if self.counters.flows == before:
+            self.counters.empty_origins.add(run.origin)
+        self._account(run, chain)
+
+    def _account(self, run: _Run, chain: Chain) -> None:
+        """Say what became of the packets that are in no flow."""
+        # Every shard reads every packet; only those of flows are shared out.
+        first = run.tables[0].control
+        self.counters.read += chain.packets
+        self.counters.not_metered += int(first["ignored"])
+        self.counters.lost += sum(int(table.control["failed"]) for table in run.tables)
+        self.counters.lost += chain.packets - int(first["read"])
+        self.counters.problems += dict.fromkeys(run.problems)
+
+    def _steps(self, table: FlowTable, chain: Chain, problems: list[str]) -> Iterator[_Step]:
         for part, path in zip(chain.parts, chain.captures, strict=True):
-            begun = int(control["read"])
             try:
                 table.open(str(part.path.absolute()))
                 why = -1
                 while why not in (END_OF_FILE, READ_ERROR):
                     why, batch = table.read()
-                    if batch is not None:
-                        yield batch
-                reason = "a packet cannot be read" if why == READ_ERROR else ""
+                    yield table.progress_us, batch
+                if why == READ_ERROR:
+                    problems.append(f"{path}: metering failed: a packet cannot be read")
             except OSError as error:
-                reason = str(error)
-            if reason:
-                self.counters.lost += part.packets - (int(control["read"]) - begun)
-                self.counters.problems.append(f"{path}: metering failed: {reason}")
+                problems.append(f"{path}: metering failed: {error}")
         for batch in table.end(Ending.CAPTURE_END):
-            yield idle_by(batch, chain.last_us, self._settings)
-        self.counters.read += chain.packets
-        self.counters.not_metered += int(control["ignored"])
-        self.counters.lost += int(control["failed"])
+            yield table.progress_us, idle_by(batch, chain.last_us, self._settings)

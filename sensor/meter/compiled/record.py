@@ -97,11 +97,10 @@ def addresses(words: NDArray[np.uint64], version: NDArray[np.uint8]) -> NDArray[
 
 
 def texts(fields: NDArray[np.bytes_]) -> NDArray[np.bytes_]:
-    """C strings ``[B]`` without what is behind their zero, and without what is not UTF-8."""
-    width = fields.dtype.itemsize
-    octets = np.ascontiguousarray(fields).view(np.uint8).reshape(-1, width).copy()
-    octets[np.logical_or.accumulate(octets == 0, axis=1)] = 0
-    result = octets.view(f"S{width}").reshape(-1)
-    for odd in np.flatnonzero((octets >= 0x80).any(axis=1)):
-        result[odd] = bytes(result[odd]).decode("utf-8", errors="ignore").encode()
+    """C strings ``[B]``, zero behind their end, without what is not UTF-8."""
+    result = np.ascontiguousarray(fields)
+    octets = result.view(np.uint8).reshape(len(result), -1)
+    if octets.size and octets.max() >= 0x80:
+        for odd in np.flatnonzero((octets >= 0x80).any(axis=1)):
+            result[odd] = bytes(result[odd]).decode("utf-8", errors="ignore").encode()
     return result
