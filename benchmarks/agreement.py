@@ -68,6 +68,9 @@ def argus(report: Report) -> dict[str, Texts]:
         if entry["compared"]:
             within = "" if entry["within"] == "equal" else f" within {entry['within']}"
             texts[name] = f"Argus {percent(entry['share'])} of {entry['compared']:,} flows{within}"
+    for name, entry in by_feature(report["fine"]):
+        if entry["compared"]:
+            texts[name] += f", {percent(entry['share'])} within {entry['within']}"
     return {"unsw-nb15": texts}
 
 

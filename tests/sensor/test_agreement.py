@@ -17,7 +17,11 @@ ARGUS = {
         {"column": "dur", "within": "1 ms", "compared": 2000, "equal": 1999, "share": 0.9995},
         {"column": "spkts", "within": "equal", "compared": 3, "equal": 3, "share": 1.0},
         {"column": "stcpb", "within": "equal", "compared": 0, "equal": 0, "share": math.nan},
-    ]
+    ],
+    "fine": [
+        {"column": "dur", "within": "10 us", "compared": 2000, "equal": 1990, "share": 0.995},
+        {"column": "tcprtt", "within": "10 us", "compared": 0, "equal": 0, "share": math.nan},
+    ],
 }
 PUBLISHED: dict[str, Any] = {
     "formulas": {
@@ -67,7 +71,7 @@ def first_part(reports: dict[str, Any], schema: str, feature: str) -> str:
 @pytest.mark.parametrize(
     ("name", "report", "feature", "text"),
     [
-        ("argus", ARGUS, "dur", "Argus 99.95 % of 2,000 flows within 1 ms"),
+        ("argus", ARGUS, "dur", "Argus 99.95 % of 2,000 flows within 1 ms, 99.50 % within 10 us"),
         ("argus", ARGUS, "spkts", "Argus 100 % of 3 flows"),
         ("published", PUBLISHED, "rate",
          "published rows 98.45 % of 1,000, 100 % with rows mended that contradict themselves"),
@@ -97,7 +101,9 @@ def test_nothing_is_said_where_nothing_was_compared() -> None:
 
 
 def test_reports_may_name_columns_in_a_list_or_by_name() -> None:
-    by_name = {"columns": {entry["column"]: entry for entry in ARGUS["columns"]}}
+    by_name = {
+        part: {entry["column"]: entry for entry in entries} for part, entries in ARGUS.items()
+    }
     assert agreement.argus(by_name) == agreement.argus(ARGUS)
 
 
