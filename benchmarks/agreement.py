@@ -102,7 +102,7 @@ def cicids2017(report: Report) -> dict[str, Texts]:
     """The makers' rows of a capture; how many agree because there is nothing is told, too."""
     texts = {}
     for name, entry in by_feature(report["columns"]):
-        text = f"published rows {percent(entry['tick'])} of {report['matched']:,} within 1 ms"
+        text = f"published rows {percent(entry['tick'])} of {report['matched']:,} within 1 us"
         if entry["tick"] != entry["published"]:
             text += f", {percent(entry['published'])} uncorrected"
         if entry["zero"]:

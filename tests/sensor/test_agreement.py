@@ -79,7 +79,7 @@ def first_part(reports: dict[str, Any], schema: str, feature: str) -> str:
         ("published", PUBLISHED, "ct_srv_src",
          "published rows 50.00 % of 1,000 as published, 99.99 % of 900 with order restored"),
         ("cicids2017", CIC, "Flow Duration",
-         "published rows 100 % of 608 within 1 ms, 25.00 % uncorrected (12.50 % are 0)"),
+         "published rows 100 % of 608 within 1 us, 25.00 % uncorrected (12.50 % are 0)"),
         # Of 1,000 flows 800 have a match, and all fields that smean is made of are equal in 700.
         ("nfstream", NFSTREAM, "smean", "NFStream's fields equal in 70.00 % of 1,000 flows"),
         ("nfstream", NFSTREAM, "proto", "NFStream's fields equal in 80.00 % of 1,000 flows"),
