@@ -68,6 +68,9 @@ def argus(report: Report) -> dict[str, Texts]:
         if entry["compared"]:
             within = "" if entry["within"] == "equal" else f" within {entry['within']}"
             texts[name] = f"Argus {percent(entry['share'])} of {entry['compared']:,} flows{within}"
+    for name, entry in by_feature(report["fine"]):
+        if entry["compared"]:
+            texts[name] += f", {percent(entry['share'])} within {entry['within']}"
     return {"unsw-nb15": texts}
 
 
@@ -99,7 +102,7 @@ def cicids2017(report: Report) -> dict[str, Texts]:
     """The makers' rows of a capture; how many agree because there is nothing is told, too."""
     texts = {}
     for name, entry in by_feature(report["columns"]):
-        text = f"published rows {percent(entry['tick'])} of {report['matched']:,} within 1 ms"
+        text = f"published rows {percent(entry['tick'])} of {report['matched']:,} within 1 us"
         if entry["tick"] != entry["published"]:
             text += f", {percent(entry['published'])} uncorrected"
         if entry["zero"]:

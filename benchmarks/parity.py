@@ -6,6 +6,10 @@ and our meter on the same readable copies of the captures, with a schema's timeo
 flows by capture, addresses, ports, protocol, VLAN, tunnel and first time, in whatever order they
 come, and counts for each field of the flow record that NFStream has too in how many flows the
 two are equal. Writes what it counted as OUTPUT.json and OUTPUT.md.
+
+The compiled meter's times are microseconds, of which NFStream has the milliseconds: they are cut
+for the comparison. Times between packets it measures on NFStream's clock here, as for a model
+that was trained on it, so that they have to be equal, too.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, cast
@@ -34,6 +39,7 @@ from features.schema import MeterSettings
 from sensor.captures import CaptureSpool, Chain, chain
 from sensor.errors import InputError
 from sensor.meter.base import Meter
+from sensor.meter.compiled.meter import CompiledMeter
 from sensor.meter.frames import CHAIN_DONE, FLOWS, FRAME
 from sensor.meter.stock import StockMeter
 
@@ -145,16 +151,15 @@ def _named(part: Chain) -> str:
     return ", ".join(dict.fromkeys(path.name for path in part.captures))
 
 
-def own_rows(batches: Iterable[FlowBatch], clock_us: int) -> FlowBatch:
+def own_rows(batches: Iterable[FlowBatch]) -> FlowBatch:
     """The fields of FlowBatches that NFStream has too, on its clock: dtype ``REFERENCE_DTYPE``."""
     names = list(REFERENCE_DTYPE.names or ())
     parts = [repack_fields(batch[names]) for batch in batches]
     rows: FlowBatch = np.concatenate([np.empty(0, REFERENCE_DTYPE), *parts]).astype(REFERENCE_DTYPE)
-    if clock_us < REFERENCE_CLOCK_US:
-        for name in TIMES:
-            times = rows[name]
-            cut = times // REFERENCE_CLOCK_US * REFERENCE_CLOCK_US
-            rows[name] = np.where(times == NEVER, NEVER, cut)
+    for name in TIMES:
+        times = rows[name]
+        cut = times // REFERENCE_CLOCK_US * REFERENCE_CLOCK_US
+        rows[name] = np.where(times == NEVER, NEVER, cut)
     # NFStream knows an idle and an active end only, and has the former at the capture's end.
     rows["ending"] = np.where(rows["ending"] == Ending.ACTIVE, Ending.ACTIVE, Ending.IDLE)
     return rows
@@ -211,10 +216,10 @@ def compare(
     Args:
         reference_rows: dtype ``REFERENCE_DTYPE``, in any order.
         meter_batches: FlowBatches, in any order.
-        clock_us: the meter's.
+        clock_us: what the meter has measured times between packets on.
         origins: what the captures are called, for the examples.
     """
-    own = own_rows(meter_batches, clock_us)
+    own = own_rows(meter_batches)
     ours_at, theirs_at = _matched(own, reference_rows)
     mine, theirs = own[ours_at], reference_rows[theirs_at]
     same = np.ones(len(mine), np.bool_)
@@ -288,7 +293,10 @@ class Measured:
 
 MakeMeter = Callable[[Sequence[Chain], MeterSettings], Meter]
 
-METERS: dict[str, MakeMeter] = {"stock": StockMeter}
+METERS: dict[str, MakeMeter] = {
+    "compiled": partial(CompiledMeter, clock_us=REFERENCE_CLOCK_US),
+    "stock": StockMeter,
+}
 """Our meters, by the names under which they are compared."""
 
 
@@ -296,7 +304,7 @@ def measure(
     spool: CaptureSpool,
     paths: Iterable[Path],
     settings: MeterSettings,
-    make_meter: MakeMeter = StockMeter,
+    make_meter: MakeMeter = METERS["compiled"],
 ) -> Measured:
     """Open captures, run both sides with these timeouts, compare."""
     chains: list[Chain] = []
@@ -343,14 +351,25 @@ Plain `NFStreamer` (version {version}; no plugin, `accounting_mode=0`, `statisti
 timeouts. Flows are matched by capture, addresses, ports, protocol, IP version, VLAN, tunnel and
 first time, in any order; what is counted is in how many matched flows a field is equal (floats to
 nine digits).
-The stock meter takes these fields from an NFStreamer with a plugin, so of it the comparison says
-that the plugin, the way to this process and the copying change nothing.
+{about}
 """
+
+_ABOUT = {
+    "compiled": """\
+The compiled meter has a flow table of its own, in its own order, and measures times, intervals,
+sizes, windows and flags itself; packets, bytes, names and fingerprints it takes from NFStream's
+engine. Its times are microseconds, cut to NFStream's milliseconds here; times between packets are
+measured on NFStream's clock, as for the models that ship.""",
+    "stock": """\
+The stock meter takes these fields from an NFStreamer with a plugin, so of it the comparison says
+that the plugin, the way to this process and the copying change nothing.""",
+}
+"""What the comparison says of each of :data:`METERS`."""
 
 
 def as_markdown(measured: dict[str, Measured], meter: str) -> str:
     """The same as a page."""
-    lines = [_HEAD.format(version=version("nfstream"), meter=meter)]
+    lines = [_HEAD.format(version=version("nfstream"), meter=meter, about=_ABOUT[meter])]
     lines += [
         "| schema | idle, active timeout | captures | packets | flows of NFStream | own | matched "
         "| identical |",
@@ -395,7 +414,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("captures", nargs="+", type=Path, metavar="CAPTURE|FOLDER")
     parser.add_argument("--schema", nargs="+", choices=list(SCHEMAS), default=list(SCHEMAS))
-    parser.add_argument("--meter", choices=list(METERS), default="stock")
+    parser.add_argument("--meter", choices=list(METERS), default="compiled")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("docs/agreement-nfstream"),
         help="without .json and .md",

@@ -5,9 +5,14 @@ and Stolfo, "A framework for constructing features and models for intrusion dete
 systems", ACM TISSEC 3(4), 2000. `flag` is Bro's connection state. What the definitions leave
 open is read from the published rows (tests/features/test_kdd_evidence.py).
 
-Known to differ on the wire: a record of ICMP in KDD is one packet (no row has a duration or
-bytes of the destination), here it is an exchange; the login of an FTP session is not known to its
-data connections, whose `logged_in` KDD has at 1 in three of four.
+All 41 are live. `wrong_fragment` is counted by Bro's rules
+(:mod:`sensor.meter.compiled.fragments`), which give a teardrop 3 and a ping of death 1, as the
+published rows have it; stock NFStreamer hands on first fragments only, so there it is 0.
+
+Known to differ on the wire (docs/decisions/0005-what-differs-on-the-wire.md): a record of ICMP in
+KDD is one packet (no row has a duration or bytes of the destination), here it is an exchange; KDD
+looks back from a connection's start, a sensor from its end; the login of an FTP session is not
+known to its data connections, whose `logged_in` KDD has at 1 in three of four.
 """
 
 from __future__ import annotations

@@ -230,6 +230,13 @@ def _between_s(start: str, end: str) -> Measure:
     return measure
 
 
+def _set_up_s(view: FlowView) -> FloatArray:
+    """From SYN to ACK, or to SYN-ACK where none came, as in every published row with one only."""
+    begun, answered, done = (view.flows[name] for name in ("syn_us", "synack_us", "ack_us"))
+    done = np.where(done == NEVER, answered, done)
+    return np.where((begun == NEVER) | (done == NEVER), 0.0, (done - begun) / 1e6)
+
+
 def _field(name: str) -> Measure:
     return lambda view: view.flows[name]
 
@@ -300,8 +307,7 @@ def _columns() -> tuple[Feature, ...]:
            testbed=_TCP_REASON),
         of("dwin", count, "bytes", "destination TCP window advertisement, at most 255",
            _window_field("dst"), testbed=_TCP_REASON),
-        of("tcprtt", continuous, "s", "TCP set-up round-trip time, synack + ackdat",
-           _between_s("syn_us", "ack_us")),
+        of("tcprtt", continuous, "s", "TCP set-up round-trip time, synack + ackdat", _set_up_s),
         of("synack", continuous, "s", "TCP set-up time from SYN to SYN-ACK",
            _between_s("syn_us", "synack_us")),
         of("ackdat", continuous, "s", "TCP set-up time from SYN-ACK to ACK",

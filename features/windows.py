@@ -1,7 +1,9 @@
 """Features of a flow among its neighbours: blocks and sliding windows over the flow stream.
 
-All of them walk flows in order of last time, the order in which the makers of the data
-sets kept their records. State is bounded: a block or a ring of fixed length.
+All of them walk flows in order of last time, the order in which a sensor knows them and in which
+UNSW-NB15's makers kept their records. KDD's are in the order of their beginning
+(docs/decisions/0005-what-differs-on-the-wire.md). State is bounded: a block or a ring of fixed
+length.
 """
 
 from __future__ import annotations

@@ -252,6 +252,11 @@ def test_ftp_data_is_opened_by_the_server() -> None:
 
 
 def test_wrong_fragments_come_from_putting_datagrams_together() -> None:
+    """The rule is that of :mod:`sensor.meter.compiled.fragments`.
+
+    Captures worked out by hand have 3 for a teardrop and 1 for a ping of death, too
+    (tests/sensor/test_wire_kdd.py).
+    """
     rows = different_rows()
     wrong = rows[rows["wrong_fragment"] > 0]
     teardrop = wrong[wrong["protocol_type"] == "udp"]

@@ -17,7 +17,11 @@ ARGUS = {
         {"column": "dur", "within": "1 ms", "compared": 2000, "equal": 1999, "share": 0.9995},
         {"column": "spkts", "within": "equal", "compared": 3, "equal": 3, "share": 1.0},
         {"column": "stcpb", "within": "equal", "compared": 0, "equal": 0, "share": math.nan},
-    ]
+    ],
+    "fine": [
+        {"column": "dur", "within": "10 us", "compared": 2000, "equal": 1990, "share": 0.995},
+        {"column": "tcprtt", "within": "10 us", "compared": 0, "equal": 0, "share": math.nan},
+    ],
 }
 PUBLISHED: dict[str, Any] = {
     "formulas": {
@@ -67,7 +71,7 @@ def first_part(reports: dict[str, Any], schema: str, feature: str) -> str:
 @pytest.mark.parametrize(
     ("name", "report", "feature", "text"),
     [
-        ("argus", ARGUS, "dur", "Argus 99.95 % of 2,000 flows within 1 ms"),
+        ("argus", ARGUS, "dur", "Argus 99.95 % of 2,000 flows within 1 ms, 99.50 % within 10 us"),
         ("argus", ARGUS, "spkts", "Argus 100 % of 3 flows"),
         ("published", PUBLISHED, "rate",
          "published rows 98.45 % of 1,000, 100 % with rows mended that contradict themselves"),
@@ -75,7 +79,7 @@ def first_part(reports: dict[str, Any], schema: str, feature: str) -> str:
         ("published", PUBLISHED, "ct_srv_src",
          "published rows 50.00 % of 1,000 as published, 99.99 % of 900 with order restored"),
         ("cicids2017", CIC, "Flow Duration",
-         "published rows 100 % of 608 within 1 ms, 25.00 % uncorrected (12.50 % are 0)"),
+         "published rows 100 % of 608 within 1 us, 25.00 % uncorrected (12.50 % are 0)"),
         # Of 1,000 flows 800 have a match, and all fields that smean is made of are equal in 700.
         ("nfstream", NFSTREAM, "smean", "NFStream's fields equal in 70.00 % of 1,000 flows"),
         ("nfstream", NFSTREAM, "proto", "NFStream's fields equal in 80.00 % of 1,000 flows"),
@@ -97,7 +101,9 @@ def test_nothing_is_said_where_nothing_was_compared() -> None:
 
 
 def test_reports_may_name_columns_in_a_list_or_by_name() -> None:
-    by_name = {"columns": {entry["column"]: entry for entry in ARGUS["columns"]}}
+    by_name = {
+        part: {entry["column"]: entry for entry in entries} for part, entries in ARGUS.items()
+    }
     assert agreement.argus(by_name) == agreement.argus(ARGUS)
 
 

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.argus import ARGUS, COLUMNS, ETHERNET, RA, Agreement, compare
+from benchmarks.argus import (
+    ARGUS,
+    COLUMNS,
+    ECN,
+    ETHERNET,
+    FINE_COLUMNS,
+    RA,
+    SET_UP,
+    Agreement,
+    compare,
+    jitter_without_slip,
+)
 from examples import traffic
 from examples.traffic import Frame, Host, Side, TcpConversation
 from sensor.captures import CaptureSpool
@@ -20,6 +31,8 @@ C, S = Side.CLIENT, Side.SERVER
 SERVER = Host("02:00:00:00:00:02", "192.0.2.7", ttl=57)
 START_US = 1_700_000_000_000_000
 CHOSEN = 40
+FINE = {each.feature for each in FINE_COLUMNS}
+"""What is held to 10 us, too."""
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +44,23 @@ def ms(value: float) -> int:
     return START_US + round(value * 1000)
 
 
-def short(found: Agreement) -> dict[str, float]:
+def short(found: Agreement, fine: Iterable[str] = FINE) -> dict[str, float]:
     """The columns whose share is below the aim, among the first records of connections.
 
-    In later records Argus still knows what it saw more than 60 s before, and we do not:
-    docs/agreement-argus.md says what comes of it.
+    In later records Argus still knows what it saw more than 60 s before, and we do not; where a
+    SYN asks for ECN, it takes no set-up times: docs/agreement-argus.md says what comes of it.
     """
-    shares = {c.feature: found.share_of_first(c.feature) for c in COLUMNS if c.target is not None}
-    return {c.feature: shares[c.feature] for c in COLUMNS
-            if c.target is not None and not shares[c.feature] >= c.target}  # fmt: skip
+    columns = [each for each in COLUMNS if each.target is not None]
+    columns += [each for each in FINE_COLUMNS if each.feature in fine]
+    shares = {}
+    for each in columns:
+        name = each.name
+        unlike = found.differences[name][ECN]
+        compared = found.compared[name] - found.later_compared[name] - unlike
+        share = (found.equal[name] - found.later_equal[name]) / compared
+        if not share >= (each.target or 0.0):
+            shares[name] = share
+    return shares
 
 
 def conversation(kind: int, number: int) -> list[Frame]:
@@ -105,8 +126,17 @@ def test_generated_conversations(tmp_path: Path) -> None:
     assert found.compared["stcpb"] == 400
     assert found.later_compared["stcpb"] == 40
     assert not short(found)
-    for column in ("sbytes", "dbytes", "sttl", "dttl", "stcpb", "dtcpb", "dur", "state"):
-        assert found.equal[column] == found.compared[column]
+    exact = ["sbytes", "dbytes", "sttl", "dttl", "stcpb", "dtcpb", "state"]
+    # In the second records Argus has the set-up times and the interval since the first ones.
+    of_first = [each.name for each in FINE_COLUMNS]
+    assert {name: found.share(name) for name in exact} == dict.fromkeys(exact, 1.0)
+    assert {name: found.share_of_first(name) for name in of_first} == dict.fromkeys(of_first, 1.0)
+
+
+def test_a_jitter_with_argus_slip_of_units_is_undone() -> None:
+    # Nine intervals of 1 ms and one of 11 ms: mean 2, mean of squares 13, variance 9.
+    assert jitter_without_slip((1000 * 13 - 2**2) ** 0.5, 2.0, 1.0, 11.0) == pytest.approx(3.0)
+    assert jitter_without_slip(3.0, 2.0, 0.0, 2.0) == 3.0
 
 
 def test_sample_capture() -> None:
@@ -131,4 +161,5 @@ def test_captures_from_the_wild(tmp_path: Path) -> None:
     files = [path for archive in ARCHIVES.values() for path in unpack(archive, tmp_path, CHOSEN)]
     found = compare(on_ethernet(files))
     assert found.matched > 0.9 * found.own_flows > 500
-    assert not short(found)
+    # Intervals and jitter of so few captures hang on one of them in which packets share a time.
+    assert not short(found, SET_UP | {"dur"})

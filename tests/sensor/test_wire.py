@@ -462,7 +462,7 @@ def an_rst_completes_no_handshake(client: Host) -> Case:
     return Case(
         tcp(client, [(0, C, "S"), (5, S, "SA"), (7, C, "RA")]),
         flow={"ack_us": NEVER},
-        unsw={"synack": 0.005, "tcprtt": 0, "ackdat": 0},
+        unsw={"synack": 0.005, "tcprtt": 0.005, "ackdat": 0},
     )
 
 
