@@ -16,6 +16,7 @@ from features.flows import NEVER, Ending, FlowBatch
 from features.schema import MeterSettings
 from sensor.meter.compiled import engine
 from sensor.meter.compiled.layout import (
+    CONNECTION,
     CONTROL,
     DATAGRAM,
     NONE,
@@ -114,7 +115,7 @@ class FlowTable:
         self._table = (
             np.zeros(slots, STATE), np.zeros(2 * slots, WAY),
             np.zeros(_power_of_two(2 * slots), np.uint64), np.zeros(_DATAGRAMS, DATAGRAM),
-            (np.zeros(REMEMBERED, np.uint64), np.zeros(4 * REMEMBERED, np.uint64)),
+            (np.zeros(REMEMBERED, np.uint64), np.zeros(2 * REMEMBERED, CONNECTION)),
         )  # fmt: skip
         self._done = (
             np.zeros(BATCH_FLOWS, STATE), np.zeros(2 * BATCH_FLOWS, WAY),
