@@ -154,6 +154,8 @@ class FlowTable:
         """
         self.close_capture()
         self._handle = engine.open_capture(source, mode, **more)
+        if mode == engine.FILE:
+            engine.clear_buffer(self._handle)
         control = self._control[0]
         header, buffer = self._offsets
         control["capture"], control["header"] = self._handle, self._handle + header
