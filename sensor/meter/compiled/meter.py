@@ -81,3 +81,4 @@ class CompiledMeter:
         self.counters.read += chain.packets
         self.counters.not_metered += int(control["ignored"])
         self.counters.lost += int(control["failed"])
+        self.counters.evicted += int(control["evicted"])
