@@ -193,9 +193,10 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
         output.close()
     if summary.alerts and not args.quiet:
         console.show(summary.groups.table())
-    lost = summary.meter.lost
+    lost, evicted = summary.meter.lost, summary.meter.evicted
+    told = f" ({evicted} ended early: the flow table was full)" if evicted else ""
     console.say(
-        f"{summary.alerts} alerts in {summary.meter.flows} flows, {summary.packets} packets "
+        f"{summary.alerts} alerts in {summary.meter.flows} flows{told}, {summary.packets} packets "
         f"({summary.meter.not_metered} not metered, {lost} lost), {summary.captures} captures; "
         f"model {detector.name}, {summary.seconds:.1f} s; alerts in {output.path}"
     )

@@ -19,6 +19,8 @@ from sensor.reorder import ReorderBuffer
 
 SCORED_FLOWS = 1024
 """Flows scored at once: the one compiled batch size, the last batch padded."""
+MEASURED_FLOWS = 8192
+"""Flows measured at once at most, however many become due together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,11 @@ def _some(flows: FlowBatch, rows: FloatArray) -> Iterator[Measured]:
 
 
 def _push(stream: FeatureStream, flows: FlowBatch, forgotten: Counter[str]) -> Iterator[Measured]:
-    before = Counter(stream.forgotten)
-    done = stream.push(flows)
-    forgotten.update(Counter(stream.forgotten) - before)
-    yield from _some(*done)
+    for begin in range(0, len(flows), MEASURED_FLOWS):
+        before = Counter(stream.forgotten)
+        done = stream.push(flows[begin : begin + MEASURED_FLOWS])
+        forgotten.update(Counter(stream.forgotten) - before)
+        yield from _some(*done)
 
 
 def _drain(

@@ -47,7 +47,9 @@ class Options:
 
     Attributes:
         most_flows: flows in the table at once; when it is full the least recently seen one is
-            pushed out. About 3 kB each.
+            pushed out. One costs 3.5 kB, 2.7 of them the engine's and nDPI's; what triage keeps
+            beside the table is bounded by other numbers. With so many as the default a triage in
+            a flood takes 0.9 GiB (``benchmarks/flood.py``).
         linger_s: a TCP flow that said goodbye (a RST, or a FIN from both sides) ends after so
             long without a packet; 0: it ends as others do. Off for schemas whose data sets
             know no such end.
@@ -55,7 +57,7 @@ class Options:
             many packets; 0: off. Off for schemas that must match a data set.
     """
 
-    most_flows: int = 1 << 17
+    most_flows: int = 1 << 16
     linger_s: float = 0.0
     early_age_s: float = 0.0
     early_packets: int = 0
@@ -164,6 +166,8 @@ class FlowTable:
         """
         self.close_capture()
         self._handle = engine.open_capture(source, mode, **more)
+        if mode == engine.FILE:
+            engine.clear_buffer(self._handle)
         control = self._control[0]
         header, buffer = self._offsets
         control["capture"], control["header"] = self._handle, self._handle + header

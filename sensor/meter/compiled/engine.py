@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 DISSECTED_PACKETS = 20
 """Packets of a flow that nDPI looks at, NFStream's own default."""
-SNAPLEN = 65_535
+SNAPLEN = 65_495
+"""Octets of a packet that are captured live: see :func:`sensor.captures.too_long`."""
 FILE, LIVE = 0, 1
 """NFStream's modes of a capture: one file, or an interface."""
 
@@ -224,7 +225,7 @@ def handle_offsets() -> tuple[int, int]:
 
 
 def _known_capture() -> bytes:
-    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, SNAPLEN, 1)]
+    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65_535, 1)]
     for time_us in _KNOWN_TIMES_US:
         seconds, micros = divmod(time_us, 1_000_000)
         parts.append(struct.pack("<IIII", seconds, micros, len(_FRAME), len(_FRAME)) + _FRAME)
@@ -249,6 +250,22 @@ def open_capture(
         reason = ffi.string(error).decode(errors="replace").strip()
         raise OSError(reason or "the engine cannot open it")
     return int(ffi.cast("uintptr_t", capture))
+
+
+def clear_buffer(handle: int) -> None:
+    """Zero the room that libpcap has for the packets of a file.
+
+    Of a TCP header that was cut off the engine reads what is behind the packet: there the same
+    file is to have the same octets on every run, not what the memory was used for before.
+    """
+    _, buffer_at = handle_offsets()
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "malloc_usable_size"):  # no glibc, no musl
+        return
+    libc.malloc_usable_size.argtypes = [ctypes.c_void_p]
+    libc.malloc_usable_size.restype = ctypes.c_size_t
+    buffer = ctypes.c_void_p.from_address(handle + buffer_at)
+    ctypes.memset(buffer, 0, libc.malloc_usable_size(buffer))
 
 
 def close_capture(handle: int) -> None:
