@@ -229,7 +229,7 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
     from sensor.errors import UsageError
     from sensor.live import warm_up
     from sensor.meter.compiled.core import Options
-    from sensor.meter.compiled.interface import CaptureSettings
+    from sensor.meter.compiled.interface import CaptureSettings, check
     from sensor.meter.compiled.live import LiveMeter
     from sensor.outputs.regular import RegularFile
     from sensor.triage import tell_forgotten
@@ -237,6 +237,8 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
 
     if len(set(args.interfaces)) < len(args.interfaces):
         raise UsageError("-i: an interface is named twice")
+    capture = CaptureSettings(buffer_bytes=args.buffer << 20)
+    check(args.interfaces, capture)
     keep_compiled()
     detector = _detector(args.model)
     verdict = Verdict(detector, args.fpr)
@@ -246,7 +248,7 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
         meter = LiveMeter(
             args.interfaces, detector.schema.meter, detector.clock_us,
             Options(most_flows=args.most_flows, linger_s=args.linger),
-            capture=CaptureSettings(buffer_bytes=args.buffer << 20), threads=args.threads,
+            capture=capture, threads=args.threads,
         )  # fmt: skip
         console.say(f"capturing on {', '.join(args.interfaces)}; model {detector.name}; alerts in "
                     f"{output.path}")  # fmt: skip

@@ -7,12 +7,14 @@ kernel reassembles fragments before anybody sees them.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import secrets
 import select
 import socket
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -89,6 +91,17 @@ def _call(name: str, handle: int | None, *arguments: Any) -> int:
 def fanout_group() -> int:
     """A number for a new fanout group: not taken by another process, as far as chance can tell."""
     return secrets.randbelow(0xFFFF) + 1
+
+
+def check(names: Iterable[str], settings: CaptureSettings) -> None:
+    """See that interfaces can be captured, or could be if they were up.
+
+    Raises:
+        InputError: one cannot.
+    """
+    for name in names:
+        with contextlib.suppress(InterfaceDown):
+            Interface(name, settings).close()
 
 
 class Interface:
