@@ -152,7 +152,7 @@ def under_load(
             yield batch
 
     meter.flows = watched  # type: ignore[method-assign]
-    alerts = consume(meter, detector, capture.parent)
+    alerts = consume(meter, detector, args.fpr, capture.parent)
     return {
         "consumer": "scores and writes" if detector else "counts", "buffer_mib": buffer_mib,
         **sent(player), "arrived": arrived() - before, "alerts": alerts,
@@ -162,13 +162,13 @@ def under_load(
     }  # fmt: skip
 
 
-def consume(meter: LiveMeter, detector: Detector | None, folder: Path) -> int:
+def consume(meter: LiveMeter, detector: Detector | None, fpr: float, folder: Path) -> int:
     """Take the flows to the end, as `flowvane run` does if there is a detector; alerts written."""
     if detector is None:
         for _ in meter.flows():
             pass
         return 0
-    verdict, output, alerts = Verdict(detector, 0.01), RegularFile(folder / "eve.json"), 0
+    verdict, output, alerts = Verdict(detector, fpr), RegularFile(folder / "eve.json"), 0
     measured = measure_live(meter, detector.schema, detector.clock_us)
     for scored in score_live(measured, detector):
         lines = [
@@ -184,7 +184,7 @@ def consume(meter: LiveMeter, detector: Detector | None, folder: Path) -> int:
 def told(meter: LiveMeter) -> dict[str, int]:
     """The counters that are not zero by nature."""
     names = (
-        "received", "read", "metered", "not_metered", "kernel_drops", "interface_drops",
+        "received", "read", "metered", "not_metered", "kernel_drops", "unread", "interface_drops",
         "queue_full_flows", "queue_full_packets", "no_memory", "evicted", "flows",
     )  # fmt: skip
     return {name: int(getattr(meter.counters, name)) for name in names}
@@ -193,7 +193,10 @@ def told(meter: LiveMeter) -> dict[str, int]:
 def under_signal(args: argparse.Namespace, capture: Path, loops: int) -> dict[str, Any]:
     """SIGTERM to `flowvane run` half-way through the load."""
     folder, before = capture.parent / "run", arrived()
-    command = [sys.executable, "-m", "sensor.cli", "run", "-i", OURS, "-l", str(folder)]
+    command = [
+        sys.executable, "-m", "sensor.cli", "run", "-i", OURS, "-l", str(folder),
+        "--fpr", str(args.fpr),
+    ]  # fmt: skip
     sensor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     if sensor.stdout is None:
         raise SystemExit("no output to read")
@@ -207,8 +210,8 @@ def under_signal(args: argparse.Namespace, capture: Path, loops: int) -> dict[st
     offered = sent(player)
     pattern = (
         r"([\d,]+) packets in: ([\d,]+) in flows, ([\d,]+) not IP; lost: ([\d,]+) packets to a "
-        r"full kernel buffer, [\d,]+ to the interface, ([\d,]+) \([\d,]+ flows\) to a full queue, "
-        r"([\d,]+) to lack"
+        r"full kernel buffer, ([\d,]+) left in it, [\d,]+ to the interface, ([\d,]+) "
+        r"\([\d,]+ flows\) to a full queue, ([\d,]+) to lack"
     )
     found = re.search(pattern, line)
     if found is None:
@@ -229,6 +232,7 @@ def main() -> None:
     parser.add_argument("--flows", type=int, default=20_000, help="in the capture")
     parser.add_argument("--buffer", type=int, nargs="+", default=[64], metavar="MIB")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--fpr", type=float, default=0.01, help="0.0001: hardly an alert")
     parser.add_argument("--only", choices=("load", "signal"))
     parser.add_argument("--json", type=Path, metavar="OUT")
     args = parser.parse_args()

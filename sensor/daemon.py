@@ -35,7 +35,7 @@ class RunSummary:
         meter = self.meter
         return (
             f"lost: {meter.kernel_drops:,} packets to a full kernel buffer, "
-            f"{meter.interface_drops:,} to the interface, "
+            f"{meter.unread:,} left in it, {meter.interface_drops:,} to the interface, "
             f"{meter.queue_full_packets:,} ({meter.queue_full_flows:,} flows) to a full queue, "
             f"{meter.no_memory:,} to lack of memory"
         )

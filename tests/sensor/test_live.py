@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from examples import traffic
-from features.flows import Ending, FlowBatch, empty_flows
+from features.flows import Ending, FlowBatch, empty_flows, unpack_address
 from features.registry import SCHEMAS
 from features.schema import MeterSettings
 from sensor.captures import CaptureSpool, chain
@@ -33,6 +33,7 @@ from sensor.meter.compiled.live import FlowQueue, LiveMeter
 from sensor.meter.compiled.meter import CompiledMeter
 from sensor.pipeline import Measured
 from tests.helpers import ANN, ARP, BOB, make_flow, need_tools, run, sample, syn, untrained
+from tests.sensor.test_wire_kdd import WRONG_FRAGMENTS, fragments
 
 PATIENCE_S = 20.0
 """A test that waits longer hangs."""
@@ -51,7 +52,7 @@ def add_veth(ours: str = "fv0", theirs: str = "fv1") -> None:
     """A pair of interfaces that say nothing by themselves; what goes in at `theirs` is ours."""
     shell(f"ip link add {ours} type veth peer name {theirs}")
     for name in (theirs, ours):
-        shell(f"ip link set {name} addrgenmode none up")
+        shell(f"ip link set {name} mtu 2000 addrgenmode none up")
 
 
 @pytest.fixture
@@ -133,6 +134,7 @@ def balanced(meter: LiveMeter, received: int) -> None:
     counters = meter.counters
     assert counters.received == received
     assert counters.received == counters.read + counters.kernel_drops
+    assert counters.unread == 0
     assert counters.read == counters.metered + counters.not_metered + counters.lost
     assert counters.lost == counters.queue_full_packets + counters.no_memory
 
@@ -233,6 +235,17 @@ def test_a_clock_that_was_set_back_ends_all_flows_and_time_goes_on(link: str) ->
     assert abs(int(watch.flows["last_us"][1]) - time.time_ns() // 1000) < 3_000_000_000
     watch.stop()
     balanced(watch.meter, 2)
+
+
+def test_wrong_fragments_are_seen_on_a_link_too(link: str) -> None:
+    watch = Watch(LiveMeter([link], LONG))
+    send(*(frame for _, frame in fragments()))
+    flows = watch.stop()
+    found = {
+        unpack_address(address, 4): int(wrong)
+        for address, wrong in zip(flows["dst_ip"], flows["wrong_fragments"], strict=True)
+    }
+    assert found == {address: wrong for address, (wrong, _) in WRONG_FRAGMENTS.items()}
 
 
 # What is lost, and what is not
@@ -374,6 +387,19 @@ def test_several_interfaces_are_told_apart(link: str) -> None:
         1: 2,
     }
     balanced(watch.meter, 3)
+
+
+@pytest.mark.parametrize("name", ["lo", "any"])
+def test_what_goes_over_the_loopback_is_metered_once(link: str, name: str) -> None:
+    shell("ip link set lo up")
+    watch = Watch(LiveMeter([name], MeterSettings(1, 60)))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        out.sendto(b"hello", ("127.0.0.1", 9))
+    watch.count(2)
+    # Nobody listens: the answer is an ICMP message.
+    assert sorted(watch.flows["protocol"].tolist()) == [1, 17]
+    assert packets(watch.stop()) == 2
+    balanced(watch.meter, 2)
 
 
 def test_no_such_interface(link: str) -> None:

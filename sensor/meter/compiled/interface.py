@@ -33,6 +33,8 @@ _SO_ATTACH_FILTER = 26
 _RETURN_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
 """BPF's `ret #0`: no packet passes."""
 _SIOCGIFFLAGS, _IFF_UP, _IFF_LOOPBACK = 0x8913, 1, 8
+_ALL = "any"
+"""libpcap's name of all interfaces as one."""
 _COUNTER = 1 << 32
 """libpcap's counters begin anew here."""
 
@@ -127,7 +129,8 @@ class Interface:
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
         self._counts, self._last = SocketCounts(), (0, 0, 0)
-        self.loopback = bool((_flags_of(name) or 0) & _IFF_LOOPBACK)
+        # The kernel has what goes over the loopback twice there; libpcap skips one of the two.
+        self.doubled = name == _ALL or bool((_flags_of(name) or 0) & _IFF_LOOPBACK)
 
     def _open(self, group: int | None) -> int:
         error = ctypes.create_string_buffer(_ERROR_BYTES)
@@ -193,6 +196,8 @@ class Interface:
 
     def state(self) -> State:
         """What the interface is now; one that was made anew under the same name is GONE."""
+        if self.name == _ALL:
+            return State.UP
         index, flags = _index_of(self.name), _flags_of(self.name)
         if flags is None or index != self._index:
             return State.GONE

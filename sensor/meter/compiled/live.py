@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -44,14 +44,17 @@ _NOTICES = 100
 class LiveCounters(MeterCounters):
     """What became of the packets of a live capture, by cause.
 
-    At the end ``received = read + kernel_drops``, ``read = metered + not_metered + lost`` and
-    ``lost = queue_full_packets + no_memory``. While it goes on, packets may also be in the
+    At the end ``received = read + kernel_drops + unread``, ``read = metered + not_metered + lost``
+    and ``lost = queue_full_packets + no_memory``. While it goes on, packets may also be in the
     kernel's ring, in the flow table and in the queue. An early report's packets are counted
     once, with the flow's end.
 
     Attributes:
-        received: packets that the kernel had for the sensor.
+        received: packets that the kernel had for the sensor, as it counts them. On the loopback
+            interface, and on all interfaces as one (`any`), it counts some twice that can be
+            read once; there it is what was read and dropped.
         kernel_drops: those dropped because the kernel's ring was full.
+        unread: those that were still in the ring when an interface vanished or the end came.
         interface_drops: packets that the interface dropped before the kernel saw them, as far as
             its driver says; not among those received.
         queue_full_flows: flow records dropped because the consumer was too slow.
@@ -63,6 +66,7 @@ class LiveCounters(MeterCounters):
 
     received: int = 0
     kernel_drops: int = 0
+    unread: int = 0
     interface_drops: int = 0
     queue_full_flows: int = 0
     queue_full_packets: int = 0
@@ -257,9 +261,8 @@ class _Worker:
             now = self._interface.counts()
             counts.kernel_drops = before.kernel_drops + now.dropped
             counts.received = before.received + now.received
-            if self._interface.loopback:
-                # The kernel has each packet twice there, and libpcap skips one of the two.
-                counts.received = counts.read + counts.kernel_drops
+            if self._interface.doubled:
+                counts.received = counts.read + counts.kernel_drops + counts.unread
             counts.interface_drops = before.interface_drops + now.dropped_by_interface
 
     def _drain(self, until_s: float) -> None:
@@ -271,9 +274,8 @@ class _Worker:
                 continue
             self._count()
             counts = self.counts
-            if counts.received == counts.read + counts.kernel_drops:
-                return
-            if time.monotonic() > until_s:
+            done = counts.received == counts.read + counts.kernel_drops + counts.unread
+            if done or time.monotonic() > until_s:
                 return
             self._interface.wait(TICK_S)
 
@@ -281,13 +283,9 @@ class _Worker:
         """Close the interface and keep its counts."""
         if self._interface is not None:
             self._count()
-            # What could not be drained is lost where it was.
-            self.counts.kernel_drops = self.counts.received - self.counts.read
-            self._closed = LiveCounters(
-                received=self.counts.received,
-                kernel_drops=self.counts.kernel_drops,
-                interface_drops=self.counts.interface_drops,
-            )
+            counts = self.counts
+            counts.unread = counts.received - counts.read - counts.kernel_drops
+            self._closed = replace(counts)
             self._interface.close()
             self._interface = None
 
@@ -412,7 +410,7 @@ class LiveMeter:
         each = [worker.counts for worker in self._workers]
         counters = self.counters
         for name in (
-            "received", "read", "not_metered", "kernel_drops", "interface_drops",
+            "received", "read", "not_metered", "kernel_drops", "unread", "interface_drops",
             "queue_full_flows", "queue_full_packets", "no_memory", "evicted",
         ):  # fmt: skip
             setattr(counters, name, sum(getattr(counts, name) for counts in each))
