@@ -224,6 +224,8 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane run`."""
+    import gc
+
     from sensor import daemon
     from sensor.caches import keep_compiled
     from sensor.errors import UsageError
@@ -243,6 +245,7 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
     detector = _detector(args.model)
     verdict = Verdict(detector, args.fpr)
     warm_up(detector)
+    gc.freeze()  # what is loaded by now stays; looking through it again would stop every thread
     output = RegularFile(args.log_dir / "eve.json")
     try:
         meter = LiveMeter(
