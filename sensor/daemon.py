@@ -6,7 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -82,7 +82,7 @@ def run(
         OutputError: the alerts cannot be written; the capture has ended.
     """
     summary, begun = RunSummary(meter.counters), time.monotonic()
-    with _stopped_by_signals(meter):
+    with _stopped_by_signals(meter), closing(meter):
         measured = measure_live(meter, detector.schema, detector.clock_us, summary.forgotten)
         for scored in score_live(_telling(measured, meter, console), detector):
             lines = []

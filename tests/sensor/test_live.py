@@ -27,8 +27,9 @@ from sensor.captures import CaptureSpool, chain
 from sensor.errors import ExitCode, InputError
 from sensor.live import BLOCK_AGE_S, SCORING_AGE_S, measure_live, score_live
 from sensor.meter.base import MeterCounters
+from sensor.meter.compiled import interface
 from sensor.meter.compiled.core import FlowTable, Options
-from sensor.meter.compiled.interface import CaptureSettings
+from sensor.meter.compiled.interface import CaptureSettings, Interface
 from sensor.meter.compiled.live import FlowQueue, LiveMeter
 from sensor.meter.compiled.meter import CompiledMeter
 from sensor.pipeline import Measured
@@ -407,6 +408,27 @@ def test_no_such_interface(link: str) -> None:
         LiveMeter([link, "nowhere"], LONG)
 
 
+def test_counters_of_32_bits_go_round(link: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    socket_on_link = Interface(link, CaptureSettings())
+    told = iter([(4_294_967_290, 5, 0), (10, 4_294_967_295, 0), (20, 3, 1)])
+
+    def pcap_stats(name: str, handle: int, stat: Any) -> int:
+        stat._obj.received, stat._obj.dropped, stat._obj.by_interface = next(told)
+        return 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(interface, "_call", pcap_stats)
+        for expected in (
+            (4_294_967_290, 5, 0),
+            (2**32 + 10, 2**32 - 1, 0),
+            (2**32 + 20, 2**32 + 3, 1),
+        ):
+            counts = socket_on_link.counts()
+            got = (counts.received, counts.dropped, counts.dropped_by_interface)
+            assert got == expected
+    socket_on_link.close()
+
+
 # The threads
 
 
@@ -416,6 +438,13 @@ def test_closing_the_iterator_ends_the_capture(link: str) -> None:
     next(flows)
     flows.close()
     assert not any(worker.thread.is_alive() for worker in meter._workers)
+
+
+def test_a_meter_that_was_never_asked_can_be_closed(link: str) -> None:
+    meter = LiveMeter([link], LONG)
+    meter.close()
+    meter.close()
+    LiveMeter([link], LONG).close()
 
 
 def test_what_goes_wrong_in_a_thread_is_raised_where_the_flows_are_taken(
@@ -548,6 +577,35 @@ def test_a_signal_ends_the_capture_and_every_flow_is_scored(
     assert events
     assert {event["in_iface"] for event in events} == {link}
     assert {event["flow"]["reason"] for event in events} == {"shutdown"}
+
+
+def test_what_becomes_of_an_interface_is_told(link: str, tmp_path: Path) -> None:
+    def down_and_up() -> None:
+        for state in ("down", "up"):
+            shell(f"ip link set {link} {state}")
+            time.sleep(1.5)
+
+    thread = signalled(signal.SIGTERM, down_and_up)
+    ran = run("run", "-i", link, "-l", tmp_path)
+    thread.join()
+    assert ran.code == ExitCode.OK
+    assert ran.lines == [
+        f"flowvane: warning: {link}: is down; waiting for it",
+        f"flowvane: warning: {link}: is back; capturing",
+    ]
+
+
+def test_an_output_that_fails_ends_the_capture(link: str, tmp_path: Path) -> None:
+    (tmp_path / "eve.json").symlink_to("/dev/full")
+    no_signal = 0
+    thread = signalled(no_signal, lambda: replay(sample().excerpt, "--pps", "20000"))
+    ran = run("run", "-i", link, "-l", tmp_path, "--linger", "0.1")
+    thread.join()
+    assert ran.code == ExitCode.OUTPUT
+    assert ran.lines == [
+        f"flowvane: error: {tmp_path}/eve.json: cannot be written: no space left on device"
+    ]
+    assert not [thread for thread in threading.enumerate() if "capture" in thread.name]
 
 
 def test_no_permission_is_one_line(link: str, tmp_path: Path) -> None:

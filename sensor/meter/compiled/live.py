@@ -389,15 +389,20 @@ class LiveMeter:
                 self._take(batch)
                 yield batch
         finally:
-            self.stop()
-            self._share.queue.close()
-            for worker in self._workers:
-                worker.thread.join()
-            self._sum()
-            self._free()
+            self.close()
         for worker in self._workers:
             if worker.error is not None:
                 raise worker.error
+
+    def close(self) -> None:
+        """End the capture, and drop what is left; nothing happens the second time."""
+        self.stop()
+        self._share.queue.close()
+        for worker in self._workers:
+            if worker.thread.ident is not None:
+                worker.thread.join()
+        self._sum()
+        self._free()
 
     def _take(self, batch: FlowBatch) -> None:
         self._handed_on.flows += len(batch)
