@@ -59,7 +59,7 @@ def measure(
     origin = -1
     order, stream = ReorderBuffer(schema.meter.idle_timeout_s), FeatureStream(schema, clock_us)
     with closing(meter.flows()) as batches:
-        for flows in (part for batch in batches for part in _by_origin(batch)):
+        for flows in (part for batch in batches for part in by_origin(batch)):
             if int(flows["origin"][0]) != origin:
                 yield from _drain(order, stream, forgotten)
                 origin = int(flows["origin"][0])
@@ -69,7 +69,8 @@ def measure(
     yield from _drain(order, stream, forgotten)
 
 
-def _by_origin(batch: FlowBatch) -> list[FlowBatch]:
+def by_origin(batch: FlowBatch) -> list[FlowBatch]:
+    """A batch, cut where the origin changes."""
     if not len(batch):
         return []
     edges = np.flatnonzero(np.diff(batch["origin"].astype(np.int64))) + 1

@@ -46,15 +46,18 @@ class Meter(Protocol):
 
     clock_us: int
     """What times between packets are measured on, in microseconds; times are no coarser."""
-    counters: MeterCounters
     progress_us: int | None
     """No flow of the present origin is still to come that ended an idle timeout before this.
 
     None: as the flows that have come tell.
     """
 
+    @property
+    def counters(self) -> MeterCounters:
+        """What became of the packets so far."""
+
     def flows(self) -> Generator[FlowBatch, None, None]:
-        """The flows, in batches of any size. Closing the iterator ends metering."""
+        """The flows, in batches of any size, also none. Closing the iterator ends metering."""
 
 
 def idle_by(flows: FlowBatch, last_us: int, settings: MeterSettings) -> FlowBatch:

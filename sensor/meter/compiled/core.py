@@ -40,6 +40,9 @@ _FIRST_SLOTS = 4096
 _PACKETS_AT_ONCE = 65_536
 """Packets in one call of the compiled loop at most, so that signals are heard in between."""
 
+_NOTHING_COMPILED = frozenset({"interface.py", "live.py"})
+"""Sources that no machine code is made from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -73,6 +76,7 @@ def _sources_digest() -> str:
     """
     here = Path(__file__).parent
     sources = [*sorted(here.glob("*.py")), *sorted(here.parent.glob("*.py"))]
+    sources = [source for source in sources if source.name not in _NOTHING_COMPILED]
     sources.append(Path(__file__).parents[3] / "features" / "flows.py")
     digest = hashlib.sha256()
     for source in sources:
@@ -158,22 +162,38 @@ class FlowTable:
         due = [int(states[slot]["last_us"]) + idle_us for slot in oldest]
         return min([int(control["now_us"]), *due])
 
-    def open(self, source: str, mode: int = engine.FILE, **more: Any) -> None:
-        """Go on with a capture; the one before is closed.
+    def open(self, path: str) -> None:
+        """Go on with a capture file; the one before is closed.
 
         Raises:
             OSError: it cannot be opened.
         """
         self.close_capture()
-        self._handle = engine.open_capture(source, mode, **more)
-        if mode == engine.FILE:
-            engine.clear_buffer(self._handle)
+        self._handle = engine.open_capture(path)
+        engine.clear_buffer(self._handle)
+        self._read_from(self._handle, engine.FILE)
+
+    def listen(self, handle: int) -> None:
+        """Go on with an open interface, libpcap's handle, which stays its owner's to close."""
+        self.close_capture()
+        self._read_from(handle, engine.LIVE)
+
+    def _read_from(self, handle: int, mode: int) -> None:
         control = self._control[0]
         header, buffer = self._offsets
-        control["capture"], control["header"] = self._handle, self._handle + header
-        control["buffer"] = self._handle + buffer if mode == engine.FILE else 0
+        control["capture"], control["header"] = handle, handle + header
+        control["buffer"] = handle + buffer if mode == engine.FILE else 0
         control["mode"] = mode
         control["ip_at"] = _ETHERNET if mode == engine.FILE else 0
+
+    def warm(self) -> None:
+        """Have all code compiled that :meth:`read`, :meth:`clock` and :meth:`end` call."""
+        control = self._control[0]
+        most, control["packets_at_once"] = int(control["packets_at_once"]), 0
+        self.read()
+        control["packets_at_once"] = most
+        for _ in (*self.clock(0), *self.end(Ending.SHUTDOWN)):
+            pass
 
     def close_capture(self) -> None:
         """Close the capture, if one is open; its flows stay."""

@@ -180,6 +180,23 @@ _FRAME = bytes.fromhex(
 
 
 @cache
+def _shared_object() -> ctypes.CDLL:
+    return ctypes.CDLL(importlib.import_module("_lib_engine").__file__)
+
+
+def libpcap(name: str) -> Any:
+    """A function of the libpcap that is in the engine's shared object, as ctypes calls it.
+
+    Raises:
+        UnknownEngine: it is not there.
+    """
+    try:
+        return getattr(_shared_object(), name)
+    except (ImportError, OSError, AttributeError) as error:
+        raise UnknownEngine(f"libpcap's {name} cannot be called: {error}") from error
+
+
+@cache
 def handle_offsets() -> tuple[int, int]:
     """Where, in libpcap's handle, the header of the last packet is, and the address of its octets.
 
@@ -191,11 +208,7 @@ def handle_offsets() -> tuple[int, int]:
         UnknownEngine: it cannot be found; there are no microseconds to be had.
     """
     ffi, lib = _ffi()
-    try:
-        shared_object = importlib.import_module("_lib_engine").__file__
-        next_ex = ctypes.CDLL(shared_object).pcap_next_ex
-    except (ImportError, OSError, AttributeError) as error:
-        raise UnknownEngine(f"libpcap's pcap_next_ex cannot be called: {error}") from error
+    next_ex = libpcap("pcap_next_ex")
     next_ex.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p]
     with tempfile.TemporaryDirectory(prefix="flowvane-") as folder:
         path = Path(folder) / "clock.pcap"
@@ -232,21 +245,16 @@ def _known_capture() -> bytes:
     return b"".join(parts)
 
 
-def open_capture(
-    source: str, mode: int = FILE, *, promiscuous: bool = True, bpf: str | None = None,
-    fanout_group: int = 0, socket_buffer_bytes: int = 0,
-) -> int:  # fmt: skip
-    """Open a file or an interface; the address of libpcap's handle.
+def open_capture(path: str) -> int:
+    """Open a capture file; the address of libpcap's handle.
 
     Raises:
         OSError: it cannot be opened; the message is libpcap's.
     """
     ffi, lib = _ffi()
     error = ffi.new("char[]", 512)
-    capture = setup_capture(
-        ffi, lib, source, SNAPLEN, promiscuous, mode, error, fanout_group, socket_buffer_bytes
-    )
-    if not capture or not activate_capture(capture, lib, error, bpf, mode):
+    capture = setup_capture(ffi, lib, path, SNAPLEN, False, FILE, error, 0, 0)
+    if not capture or not activate_capture(capture, lib, error, None, FILE):
         reason = ffi.string(error).decode(errors="replace").strip()
         raise OSError(reason or "the engine cannot open it")
     return int(ffi.cast("uintptr_t", capture))
@@ -282,14 +290,6 @@ def opened(path: Path) -> Iterator[int]:
         yield handle
     finally:
         close_capture(handle)
-
-
-def capture_drops(handle: int) -> tuple[int, int, int]:
-    """Packets of a live capture so far: received, dropped by the kernel, by the interface."""
-    ffi, lib = _ffi()
-    stat = ffi.new("struct nf_stat *")
-    lib.capture_stats(ffi.cast("struct pcap *", handle), stat, LIVE)
-    return int(stat.received), int(stat.dropped), int(stat.dropped_by_interface)
 
 
 def new_dissector() -> int:
