@@ -56,7 +56,9 @@ _PCAP_MAGIC = {
     b"\x34\xcd\xb2\xa1": ("<", 1, 24),
     b"\xa1\xb2\xcd\x34": (">", 1, 24),
 }
-_LIBPCAP_VERSIONS = {(2, minor) for minor in range(5)} | {(543, 0)}
+_LIBPCAP_VERSIONS = {(2, 4), (543, 0)}
+"""Versions of a file that libpcap reads as we do: it swaps the two lengths of older ones, and
+refuses others. A file that says so is more likely damaged than that old."""
 _PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
 _PCAPNG_ORDER = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
 _IP_AT = {0: 4, 1: 14, 12: 0, 14: 0, 101: 0, 113: 16, 228: 0, 229: 0}
