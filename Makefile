@@ -8,7 +8,7 @@ PCAP ?= $(SAMPLE)
 LOG_DIR ?= build/triage
 MODEL ?=
 
-.PHONY: run test lint format bench docs clean
+.PHONY: run test lint format bench fuzz flood docs clean
 
 # A capture of one's own is no target: a missing one is flowvane's to name.
 run: $(VENV)/.runtime $(if $(filter $(SAMPLE),$(PCAP)),$(SAMPLE))
@@ -38,6 +38,12 @@ docs: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.speed $(ARGS)
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.fuzz $(ARGS)
+
+flood: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.flood $(ARGS)
 
 $(SAMPLE): examples/sample_capture.py examples/traffic.py | $(VENV)/.runtime
 	@mkdir -p $(@D)

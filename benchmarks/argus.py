@@ -484,7 +484,7 @@ def compare_all(files: Sequence[Path], jobs: int) -> Agreement:
 
 DIFFERENCE_TEXT = {
     LATER: "Argus has an earlier record of the connection in the capture. It remembers connections "
-    "until the capture ends: set-up times, TTLs, the state and what was sent before reach over its "
+    "until the capture ends: TTLs, the state and what was sent before reach over its "
     "records, and so do intervals; we begin anew after 60 s.",
     ECN: "Argus takes no set-up times where the SYN asks for ECN.",
     CLOCK: "The capture's times step back; NFStream takes such a packet for as late as the latest.",

@@ -86,8 +86,12 @@ def _address(text: str) -> np.ndarray[Any, Any]:
 
 
 def _us(time_ms: int) -> int:
-    """Milliseconds as microseconds; libpcap reads seconds from 2038 on as negative ones."""
-    return (time_ms if time_ms < 1 << 63 else time_ms - (1 << 64) + (1000 << 32)) * 1000
+    """Milliseconds as microseconds, as far as a row can hold them.
+
+    libpcap reads seconds from 2038 on as negative ones.
+    """
+    time_us = (time_ms if time_ms < 1 << 63 else time_ms - (1 << 64) + (1000 << 32)) * 1000
+    return min(time_us, (1 << 63) - 1)
 
 
 def _fill(row: Any, flow: Any, origin: int) -> None:

@@ -179,7 +179,7 @@ def _matched(left: FlowBatch, right: FlowBatch) -> tuple[NDArray[np.intp], NDArr
 
 def _numbered(rows: FlowBatch) -> dict[tuple[bytes, int], int]:
     """The row of each key of :data:`MATCHED_BY` and number among those with the same key."""
-    keys = _packed(rows, MATCHED_BY).tolist()
+    keys = packed(rows)
     seen: Counter[bytes] = Counter()
     found: dict[tuple[bytes, int], int] = {}
     for row in np.lexsort([rows[name] for name in ("dst_packets", "src_packets", "last_us")]):
@@ -188,10 +188,11 @@ def _numbered(rows: FlowBatch) -> dict[tuple[bytes, int], int]:
     return found
 
 
-def _packed(rows: FlowBatch, names: Sequence[str]) -> NDArray[np.bytes_]:
+def packed(rows: FlowBatch, names: Sequence[str] = MATCHED_BY) -> list[bytes]:
     """The octets of some fields of each row, as one string; equal fields, equal strings."""
-    packed = np.ascontiguousarray(repack_fields(rows[list(names)]))
-    return packed.view(f"S{packed.dtype.itemsize}")
+    octets = np.ascontiguousarray(repack_fields(rows[list(names)]))
+    strings: list[bytes] = octets.view(f"S{octets.dtype.itemsize}").tolist()
+    return strings
 
 
 def tolerance(name: str, clock_us: int) -> float:

@@ -47,6 +47,11 @@ class FeatureStream:
         """What the windows have forgotten to make room, by table."""
         return self._windows.forgotten
 
+    @property
+    def waiting(self) -> int:
+        """How many flows wait for later ones."""
+        return len(self._waiting)
+
     def push(self, flows: FlowBatch) -> tuple[FlowBatch, FloatArray]:
         """Take ``[B]`` flows; return the ``[K]`` flows now complete and their rows ``[K, F]``.
 
@@ -58,7 +63,7 @@ class FeatureStream:
         return self._complete(*self._windows.push(seen, self._schema.window_keys(seen)))
 
     def flush(self) -> tuple[FlowBatch, FloatArray]:
-        """The stream has ended: the rest, as from :meth:`push`."""
+        """The rest, as from :meth:`push`: the stream has ended, or they have waited enough."""
         return self._complete(*self._windows.flush())
 
     def _complete(self, count: int, windows: Columns) -> tuple[FlowBatch, FloatArray]:

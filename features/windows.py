@@ -337,6 +337,7 @@ class KddWindows:
     _KEYS = ("host", "service", "src_port", "syn_error", "rej_error")
 
     def __init__(self) -> None:
+        self._latest_us = np.zeros(1, np.int64)
         self._at = np.zeros(4, np.int64)
         self._times = np.zeros(_RING, np.int64)
         self._entries = np.zeros((_RING, _TABLES), np.int32)
@@ -349,10 +350,16 @@ class KddWindows:
         self._counts = np.zeros((_TABLES, _RING, 2, 4), np.int32)
 
     def push(self, flows: FlowBatch, keys: Keys) -> tuple[int, dict[str, FloatArray]]:
-        """Take flows in order of last time; all of them are complete at once."""
+        """Take flows; all of them are complete at once.
+
+        A flow that comes after one with a later last time, as on a live link, counts as one of
+        that time: time does not go back.
+        """
         result = np.empty((len(self.names), len(flows)))
+        times = np.maximum.accumulate(np.append(self._latest_us, flows["last_us"]))
+        self._latest_us = times[-1:]
         kdd_windows(
-            np.ascontiguousarray(flows["last_us"]),
+            times[1:],
             *(keys[name] for name in self._KEYS),
             self._at,
             self._times,

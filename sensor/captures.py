@@ -45,6 +45,9 @@ _CHUNK_BYTES = 4096
 MAX_RECORD_BYTES = 262_144
 """libpcap's own limit for a packet; a record that claims more is damage."""
 
+ENGINE_BYTES = 65_495
+"""Octets of a packet in which NFStream's engine is sure to find the end of its headers."""
+
 _PCAP_MAGIC = {
     b"\xd4\xc3\xb2\xa1": ("<", 1, 16),
     b"\xa1\xb2\xc3\xd4": (">", 1, 16),
@@ -53,8 +56,15 @@ _PCAP_MAGIC = {
     b"\x34\xcd\xb2\xa1": ("<", 1, 24),
     b"\xa1\xb2\xcd\x34": (">", 1, 24),
 }
+_LIBPCAP_VERSIONS = {(2, 4), (543, 0)}
+"""Versions of a file that libpcap reads as we do: it swaps the two lengths of older ones, and
+refuses others. A file that says so is more likely damaged than that old."""
 _PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
 _PCAPNG_ORDER = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
+_IP_AT = {0: 4, 1: 14, 12: 0, 14: 0, 101: 0, 113: 16, 228: 0, 229: 0}
+"""Where an IP header is in a packet, by link type; of others it is not that simple."""
+_TUNNEL_PORTS = {2152, 5247, 37008}
+"""Ports of UDP in which the engine looks for packets within: GTP-U, CAPWAP data, TZSP."""
 _SIMPLE = 3
 _LIBPCAP_BLOCK_BYTES = 16 << 20
 _PACKET_FIELDS = {2: "HHIIII", _SIMPLE: "I", 6: "IIIII"}
@@ -260,6 +270,8 @@ class CaptureSpool:
                     continue
                 frame = reader.data[packet.data_at : packet.data_at + packet.captured]
                 length = packet.length
+                if too_long(frame, packet.link_type):
+                    frame = frame[:ENGINE_BYTES]
                 if packet.link_type == LINKTYPE_SLL2:
                     frame, length = _cooked_v1(frame), length - 4
                 seconds, micros = divmod(packet.time_us, 1_000_000)
@@ -342,6 +354,26 @@ def _cooked_v1(data: bytes) -> bytes:
     return b"\0" + kind + hardware + b"\0" + width + data[12:20] + protocol + data[20:]
 
 
+def too_long(frame: bytes, link_type: int) -> bool:
+    """Whether NFStream's engine might not come to the end of a packet's headers.
+
+    It keeps in 16 bits where it stands in a packet: beyond 65,535 octets it begins again, and
+    goes round for good if header after header leads there (IP in IP, VLAN tags, MPLS labels,
+    tunnels). Of longer packets only those are safe whose first IP header is followed by TCP or
+    by UDP that is no tunnel; the others are cut to :data:`ENGINE_BYTES`.
+    """
+    if len(frame) <= ENGINE_BYTES:
+        return False
+    at = _IP_AT.get(link_type, -1)
+    if at < 0 or (at >= 14 and frame[at - 2 : at] not in (b"\x08\x00", b"\x86\xdd")):
+        return True
+    four = frame[at] >> 4 == 4
+    transport = at + (4 * (frame[at] & 15) if four else 40)
+    protocol = frame[at + (9 if four else 6)]
+    ports = struct.unpack_from(">HH", frame, transport)
+    return protocol != 6 and (protocol != 17 or not _TUNNEL_PORTS.isdisjoint(ports))
+
+
 class _Reader(Protocol):
     """Walks the records of a capture, any number of times.
 
@@ -378,24 +410,34 @@ def _reader(data: mmap.mmap) -> _Reader | None:
 class _PcapReader:
     """Classic pcap."""
 
-    varied = False
-
     def __init__(self, data: mmap.mmap) -> None:
         self.data = data
         self.end = len(data)
+        self._cut = False
+
+    @property
+    def varied(self) -> bool:
+        order = _PCAP_MAGIC[self.data[:4]][0]
+        known = struct.unpack_from(order + "HH", self.data, 4) in _LIBPCAP_VERSIONS
+        return self._cut or not known
 
     def tallies(self) -> Iterator[Tally]:
         order, per_micro, header_bytes = _PCAP_MAGIC[self.data[:4]]
         offset = 24
-        if len(self.data) >= offset:
-            link_type = struct.unpack_from(order + "I", self.data, 20)[0] & 0xFFFF
-            offset, packets, first_us, last_us, _ = walk_pcap(
-                np.frombuffer(self.data, np.uint8), offset, self.end, order == "<", per_micro,
-                header_bytes, MAX_RECORD_BYTES,
-            ).tolist()  # fmt: skip
-            if packets:
-                yield Tally(link_type, packets, first_us, last_us)
-        for packet in self.packets(offset):
+        while True:
+            if len(self.data) >= offset:
+                link_type = struct.unpack_from(order + "I", self.data, 20)[0] & 0xFFFF
+                offset, packets, first_us, last_us, _ = walk_pcap(
+                    np.frombuffer(self.data, np.uint8), offset, self.end, order == "<", per_micro,
+                    header_bytes, ENGINE_BYTES,
+                ).tolist()  # fmt: skip
+                if packets:
+                    yield Tally(link_type, packets, first_us, last_us)
+            packet = next(self.packets(offset), None)
+            if packet is None:
+                return
+            offset = packet.data_at + packet.captured
+            self._cut = self._cut or too_long(self.data[packet.data_at : offset], packet.link_type)
             yield Tally.of(packet)
 
     def packets(self, offset: int = 24) -> Iterator[Packet]:
@@ -541,7 +583,7 @@ class _PcapngReader:
             return None
         behind, packets, first_us, last_us, latest_us = walk_pcapng(
             np.frombuffer(self.data, np.uint8), offset, self.end, order == "<", number,
-            ticks_per_us, interface.offset_s * 1_000_000, interface.snaplen, MAX_RECORD_BYTES,
+            ticks_per_us, interface.offset_s * 1_000_000, interface.snaplen, ENGINE_BYTES,
         ).tolist()  # fmt: skip
         if not packets:
             return None
@@ -575,8 +617,11 @@ class _PcapngReader:
             time_us = ticks * 1_000_000 // interface.ticks_per_s + interface.offset_s * 1_000_000
         if captured > min(total - 12 - fields.size, MAX_RECORD_BYTES):
             raise _Damage(offset, f"a packet claims {captured} bytes")
+        begin = offset + 8 + fields.size
         self._odd = self._odd or captured > (interface.snaplen or captured)
-        return Packet(time_us, interface.link_type, offset + 8 + fields.size, captured, length)
+        frame = self.data[begin : begin + captured]
+        self._odd = self._odd or too_long(frame, interface.link_type)
+        return Packet(time_us, interface.link_type, begin, captured, length)
 
 
 @dataclass(frozen=True, slots=True)

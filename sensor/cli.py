@@ -1,4 +1,4 @@
-"""The command line: ``flowvane triage | features | train | evaluate | models | schemas``."""
+"""The command line: ``flowvane run | triage | features | train | evaluate | models | schemas``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ CLOCKS = {"us": 1, "ms": 1000}
 """Microseconds of a tick of the clocks that features can be measured on."""
 
 if TYPE_CHECKING:
+    from models.detector import Detector
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -35,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"flowvane {version('flowvane')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _run_parser(commands)
     _triage_parser(commands)
     _features_parser(commands)
     _models_parser(commands)
@@ -55,6 +58,17 @@ def _whole(least: int) -> Callable[[str], int]:
     return parse
 
 
+def _seconds(text: str) -> float:
+    """Parses a number of seconds, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
 def _captures_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-r", "--read", dest="captures", type=Path, nargs="+", action="extend", required=True,
@@ -70,13 +84,7 @@ def _meter_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _triage_parser(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "triage", help="score the flows of capture files and write alerts",
-        description="Scores every flow of the captures and appends an EVE alert to DIR/eve.json "
-        "for each one that does not fit.",
-    )  # fmt: skip
-    _captures_argument(parser)
+def _scoring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME|DIR",
         help="a model that ships (see `flowvane models`) or a bundle directory (%(default)s)",
@@ -89,6 +97,49 @@ def _triage_parser(commands: Commands) -> None:
         "-l", "--log-dir", type=Path, default=Path(), metavar="DIR",
         help="where eve.json is appended (current folder)",
     )  # fmt: skip
+
+
+def _run_parser(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "run", help="score the flows of interfaces and write alerts, until told to stop",
+        description="Captures on interfaces, scores every flow and appends an EVE alert to "
+        "DIR/eve.json for each one that does not fit. SIGTERM or Ctrl-C ends the capture; all "
+        "flows are scored then, and what was lost is told by cause.",
+    )  # fmt: skip
+    parser.add_argument(
+        "-i", "--interface", dest="interfaces", nargs="+", action="extend", required=True,
+        metavar="IFACE", help="interface to capture on; several are kept apart",
+    )  # fmt: skip
+    _scoring_arguments(parser)
+    parser.add_argument(
+        "--threads", type=_whole(1), default=1, metavar="N",
+        help="capture threads for each interface (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--most-flows", type=_whole(1), default=1 << 17, metavar="N",
+        help="flows under way at once for each thread, about 3 kB each; when there are more, the "
+        "least recently seen one is ended (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--linger", type=_seconds, default=0.0, metavar="S",
+        help="end a TCP flow so many seconds after its RST or its second FIN; 0: by the idle "
+        "timeout, as the models that ship were trained on (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--buffer", type=_whole(1), default=64, metavar="MIB",
+        help="of the kernel's for each thread, for packets that wait (%(default)s)",
+    )  # fmt: skip
+    parser.set_defaults(run=run_live)
+
+
+def _triage_parser(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "triage", help="score the flows of capture files and write alerts",
+        description="Scores every flow of the captures and appends an EVE alert to DIR/eve.json "
+        "for each one that does not fit.",
+    )  # fmt: skip
+    _captures_argument(parser)
+    _scoring_arguments(parser)
     _meter_argument(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no table")
     parser.set_defaults(run=run_triage)
@@ -171,20 +222,71 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
 
+def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane run`."""
+    import gc
+
+    from sensor import daemon
+    from sensor.caches import keep_compiled
+    from sensor.errors import UsageError
+    from sensor.live import warm_up
+    from sensor.meter.compiled.core import Options
+    from sensor.meter.compiled.interface import CaptureSettings, check
+    from sensor.meter.compiled.live import LiveMeter
+    from sensor.outputs.regular import RegularFile
+    from sensor.triage import tell_forgotten
+    from sensor.verdict import Verdict
+
+    if len(set(args.interfaces)) < len(args.interfaces):
+        raise UsageError("-i: an interface is named twice")
+    capture = CaptureSettings(buffer_bytes=args.buffer << 20)
+    check(args.interfaces, capture)
+    keep_compiled()
+    detector = _detector(args.model)
+    verdict = Verdict(detector, args.fpr)
+    warm_up(detector)
+    gc.freeze()  # what is loaded by now stays; looking through it again would stop every thread
+    output = RegularFile(args.log_dir / "eve.json")
+    try:
+        meter = LiveMeter(
+            args.interfaces, detector.schema.meter, detector.clock_us,
+            Options(most_flows=args.most_flows, linger_s=args.linger),
+            capture=capture, threads=args.threads,
+        )  # fmt: skip
+        console.say(f"capturing on {', '.join(args.interfaces)}; model {detector.name}; alerts in "
+                    f"{output.path}")  # fmt: skip
+        summary = daemon.run(meter, args.interfaces, detector, verdict, output, console)
+    finally:
+        output.close()
+    tell_forgotten(summary.forgotten, console)
+    console.say(summary.line)
+    return ExitCode.OK
+
+
+def _detector(model: str) -> Detector:
+    """The model of this name, or in this folder.
+
+    Raises:
+        ModelError: it cannot be used.
+    """
+    from models.bundle import BundleError, load
+    from sensor.errors import ModelError
+
+    try:
+        return load(model)
+    except BundleError as error:
+        raise ModelError(str(error)) from error
+
+
 def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane triage`."""
-    from models.bundle import BundleError, load
     from sensor.caches import keep_compiled
-    from sensor.errors import ModelError
     from sensor.outputs.regular import RegularFile
     from sensor.triage import triage
     from sensor.verdict import Verdict
 
     keep_compiled()
-    try:
-        detector = load(args.model)
-    except BundleError as error:
-        raise ModelError(str(error)) from error
+    detector = _detector(args.model)
     verdict = Verdict(detector, args.fpr)
     output = RegularFile(args.log_dir / "eve.json")
     try:
@@ -193,9 +295,10 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
         output.close()
     if summary.alerts and not args.quiet:
         console.show(summary.groups.table())
-    lost = summary.meter.lost
+    lost, evicted = summary.meter.lost, summary.meter.evicted
+    told = f" ({evicted} ended early: the flow table was full)" if evicted else ""
     console.say(
-        f"{summary.alerts} alerts in {summary.meter.flows} flows, {summary.packets} packets "
+        f"{summary.alerts} alerts in {summary.meter.flows} flows{told}, {summary.packets} packets "
         f"({summary.meter.not_metered} not metered, {lost} lost), {summary.captures} captures; "
         f"model {detector.name}, {summary.seconds:.1f} s; alerts in {output.path}"
     )

@@ -19,6 +19,8 @@ from sensor.reorder import ReorderBuffer
 
 SCORED_FLOWS = 1024
 """Flows scored at once: the one compiled batch size, the last batch padded."""
+MEASURED_FLOWS = 8192
+"""Flows measured at once at most, however many become due together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def measure(
     origin = -1
     order, stream = ReorderBuffer(schema.meter.idle_timeout_s), FeatureStream(schema, clock_us)
     with closing(meter.flows()) as batches:
-        for flows in (part for batch in batches for part in _by_origin(batch)):
+        for flows in (part for batch in batches for part in by_origin(batch)):
             if int(flows["origin"][0]) != origin:
                 yield from _drain(order, stream, forgotten)
                 origin = int(flows["origin"][0])
@@ -67,7 +69,8 @@ def measure(
     yield from _drain(order, stream, forgotten)
 
 
-def _by_origin(batch: FlowBatch) -> list[FlowBatch]:
+def by_origin(batch: FlowBatch) -> list[FlowBatch]:
+    """A batch, cut where the origin changes."""
     if not len(batch):
         return []
     edges = np.flatnonzero(np.diff(batch["origin"].astype(np.int64))) + 1
@@ -80,10 +83,11 @@ def _some(flows: FlowBatch, rows: FloatArray) -> Iterator[Measured]:
 
 
 def _push(stream: FeatureStream, flows: FlowBatch, forgotten: Counter[str]) -> Iterator[Measured]:
-    before = Counter(stream.forgotten)
-    done = stream.push(flows)
-    forgotten.update(Counter(stream.forgotten) - before)
-    yield from _some(*done)
+    for begin in range(0, len(flows), MEASURED_FLOWS):
+        before = Counter(stream.forgotten)
+        done = stream.push(flows[begin : begin + MEASURED_FLOWS])
+        forgotten.update(Counter(stream.forgotten) - before)
+        yield from _some(*done)
 
 
 def _drain(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,10 @@ from features.flows import FlowBatch, join_flows
 
 SLACK_US = 1_000_000
 """How much later than the idle timeout a meter may close a flow, on a busy link."""
+
+MOST_HELD = 1 << 16
+"""Flows held back at most: as many as a flow table holds, so that without evictions no flow goes
+before its time."""
 
 _BUCKET_US = 1_000_000
 
@@ -23,13 +28,20 @@ class ReorderBuffer:
     have come too. They are let go a whole second at a time. Flows that come later still are
     passed on at once, and counted in `late`. Flows of equal last time are ordered by first
     time, addresses and ports, so the order depends on the flows alone.
+
+    At most `most` flows are held: of more, those of the earliest seconds are let go. A meter
+    whose table is full ends the flows that it saw least recently, so in a flood flows come in
+    order already, and no earlier ones follow.
     """
 
-    def __init__(self, idle_timeout_s: int) -> None:
+    def __init__(self, idle_timeout_s: int, most: int = MOST_HELD) -> None:
         self._horizon_us = idle_timeout_s * 1_000_000 + SLACK_US
         # A heap of batches, each in order of bucket: its first bucket, its number, its flows.
         self._held: list[tuple[int, int, FlowBatch]] = []
         self._pushed = 0
+        self._most = most
+        self._sizes: Counter[int] = Counter()
+        """Flows that are held, by bucket."""
         self._passed: int | None = None
         self.late = 0
 
@@ -45,10 +57,24 @@ class ReorderBuffer:
         if self._passed is not None:
             self.late += int((buckets < self._passed).sum())
         self._hold(flows[np.argsort(buckets, kind="stable")])
+        for bucket, count in zip(*np.unique(buckets, return_counts=True), strict=True):
+            self._sizes[int(bucket)] += int(count)
         latest_us = int(flows["last_us"].max()) if progress_us is None else progress_us
         safe = (latest_us - self._horizon_us) // _BUCKET_US
+        if self._sizes.total() > self._most:
+            safe = max(safe, self._room_at())
         self._passed = safe if self._passed is None else max(self._passed, safe)
         return self._release(self._passed)
+
+    def _room_at(self) -> int:
+        """The second before which flows have to go, so that half of `most` are left at most."""
+        left, behind = self._sizes.total(), 0
+        for bucket in sorted(self._sizes):
+            if 2 * left <= self._most:
+                break
+            left -= self._sizes[bucket]
+            behind = bucket + 1
+        return behind
 
     def flush(self) -> FlowBatch:
         """All flows that are held, ordered; the stream has ended."""
@@ -71,6 +97,8 @@ class ReorderBuffer:
             parts.append(flows[:end])
             if end < len(flows):
                 self._hold(flows[end:])
+        for bucket in [key for key in self._sizes if before is None or key < before]:
+            del self._sizes[bucket]
         return _ordered(join_flows(parts))
 
 

@@ -22,6 +22,7 @@ class MeterCounters:
         not_metered: packets that belong to no flow: not IP, later fragments, malformed.
         lost: packets of flows that were lost because metering failed.
         flows: flows handed on.
+        evicted: of those, flows that were ended to make room, as the flow table was full.
         empty_origins: origins that were metered to their end without a flow.
         problems: one line for each failure, naming the capture and the cause.
     """
@@ -31,6 +32,7 @@ class MeterCounters:
     not_metered: int = 0
     lost: int = 0
     flows: int = 0
+    evicted: int = 0
     empty_origins: set[int] = field(default_factory=set, compare=False)
     problems: list[str] = field(default_factory=list)
 
@@ -44,15 +46,18 @@ class Meter(Protocol):
 
     clock_us: int
     """What times between packets are measured on, in microseconds; times are no coarser."""
-    counters: MeterCounters
     progress_us: int | None
     """No flow of the present origin is still to come that ended an idle timeout before this.
 
     None: as the flows that have come tell.
     """
 
+    @property
+    def counters(self) -> MeterCounters:
+        """What became of the packets so far."""
+
     def flows(self) -> Generator[FlowBatch, None, None]:
-        """The flows, in batches of any size. Closing the iterator ends metering."""
+        """The flows, in batches of any size, also none. Closing the iterator ends metering."""
 
 
 def idle_by(flows: FlowBatch, last_us: int, settings: MeterSettings) -> FlowBatch:

@@ -54,19 +54,29 @@ class Side:
         self.next_seq: int | None = None
 
 
+class SetUp:
+    """When a connection was set up, in milliseconds; kept when its flow has ended."""
+
+    __slots__ = ("ack_ms", "syn_ms", "synack_ms")
+
+    def __init__(self) -> None:
+        self.syn_ms = self.synack_ms = self.ack_ms = NEVER
+
+
 class Extra:
     """What is kept of a flow beside NFStream's record; times in milliseconds, NFStream's unit."""
 
     __slots__ = (
-        "ack_ms", "body_left", "cic", "content", "dst", "dst_payload", "early", "ftp_commands",
-        "ftp_logins", "http_body", "http_head", "http_requests", "icmp_code", "icmp_type",
-        "known", "src", "src_payload", "syn_ms", "synack_ms", "tcp_states",
+        "ack_ms", "body_left", "cic", "connection", "content", "dst", "dst_payload", "early",
+        "ftp_commands", "ftp_logins", "http_body", "http_head", "http_requests", "icmp_code",
+        "icmp_type", "known", "src", "src_payload", "syn_ms", "synack_ms", "tcp_states",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.src = Side()
         self.dst = Side()
         self.known = False
+        self.connection: SetUp | None = None
         self.cic = CicState()
         self.early = Early()
         self.src_payload = 0
@@ -91,22 +101,44 @@ class ExtraPlugin(NFPlugin):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: dict[frozenset[tuple[str, int]], None] = {}
+        self._seen: dict[frozenset[tuple[str, int]], SetUp] = {}
 
-    def _seen_before(self, packet: Any) -> bool:
-        """Whether an earlier flow had these addresses and ports, either way, and remember them."""
+    def _remember(self, packet: Any, extra: Extra) -> None:
+        """Whether an earlier flow had these addresses and ports, either way, and its set-up.
+
+        A flow that goes on with a connection has the set-up times of the one before, as Argus's
+        records have them; one that begins with a SYN is a connection of its own.
+        """
         ends = frozenset(((packet.src_ip, packet.src_port), (packet.dst_ip, packet.dst_port)))
-        seen = ends in self._seen
-        self._seen[ends] = None
-        if len(self._seen) > _REMEMBERED:
-            del self._seen[next(iter(self._seen))]
-        return seen
+        known = self._seen.get(ends)
+        extra.known = known is not None
+        if known is None:
+            known = self._seen[ends] = SetUp()
+            if len(self._seen) > _REMEMBERED:
+                del self._seen[next(iter(self._seen))]
+        elif not packet.syn:
+            extra.syn_ms, extra.synack_ms, extra.ack_ms = (
+                known.syn_ms,
+                known.synack_ms,
+                known.ack_ms,
+            )
+        extra.connection = known
+
+    def on_expire(self, flow: Any) -> None:
+        """A flow has ended: what is known of its connection's set-up is kept."""
+        extra: Extra = flow.udps
+        if (known := extra.connection) is not None:
+            known.syn_ms, known.synack_ms, known.ack_ms = (
+                extra.syn_ms, extra.synack_ms, extra.ack_ms,
+            )  # fmt: skip
+            extra.connection = None
 
     def on_init(self, packet: Any, flow: Any) -> None:
         """First packet of a flow."""
         extra = Extra()
         flow.udps = extra
-        extra.known = packet.protocol == _TCP and self._seen_before(packet)
+        if packet.protocol == _TCP:
+            self._remember(packet, extra)
         extra.content = Content.of(packet.protocol, packet.src_port, packet.dst_port)
         ip = packet.ip_packet
         at = packet.ip_size - packet.transport_size

@@ -337,6 +337,18 @@ def test_kdd_windows_are_two_seconds_and_255_connections_long() -> None:
     assert rows["dst_host_count"] == [1, 2]
 
 
+def test_kdd_time_does_not_go_back_with_a_flow_that_ended_late() -> None:
+    late = START_US - 60_000_000
+    times = [START_US, START_US + 1_000_000, late, START_US + 2_500_000, START_US + 3_100_000]
+    # The late one is there as the second one is: from 1.0 s to 3.0 s.
+    counts = rows_of(kdd.SCHEMA, [Flow(last_us=time) for time in times])["count"]
+    assert counts == [1, 2, 3, 3, 2]
+    # However the stream is cut.
+    stream = FeatureStream(kdd.SCHEMA, 1)
+    rows = [stream.push(batch([Flow(last_us=time)]))[1] for time in times]
+    assert np.concatenate(rows)[:, kdd.SCHEMA.names.index("count")].tolist() == counts
+
+
 def test_kdd_windows_keep_no_more_than_511_flows() -> None:
     # Every host and port another, so that every key is new: the entries are used again.
     count = 20_000

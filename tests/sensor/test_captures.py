@@ -19,13 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import _lib_engine
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples import traffic
-from sensor.captures import Capture, CaptureSpool, Chain, Part, chain
+from features.registry import SCHEMAS
+from sensor.captures import ENGINE_BYTES, Capture, CaptureSpool, Chain, Part, chain, too_long
 from sensor.errors import InputError
+from sensor.meter.compiled.meter import CompiledMeter
 
 steady = settings(max_examples=100, deadline=None, database=None, derandomize=True)
 
@@ -828,3 +831,88 @@ def test_a_chain_names_files_as_the_user_did(look: Look) -> None:
     assert whole.captures == (capture.path,)
     assert whole.parts[0].path != capture.path
     assert whole.file_at(START_US) == capture.path
+
+
+# ---------------------------------------------------------------------------------------
+# What libpcap or the engine would stumble over
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("version", [(0, 0), (1, 4), (2, 0), (2, 9), (3, 4), (32770, 4)])
+def test_a_damaged_version_costs_nothing(look: Look, order: str, version: tuple[int, int]) -> None:
+    # libpcap refuses most of these, and takes the two lengths of a packet in 2.0 as swapped.
+    frame = traffic.udp_frame(ANN, BOB, 1, 2, bytes(100))
+    whole = bytearray(pcap([*RECORDS[:3], (RECORDS[3][0], frame)], order=order))
+    struct.pack_into(f"{order}I", whole, len(whole) - len(frame) - 4, 4 * len(frame))
+    capture = look(whole[:4] + struct.pack(f"{order}HH", *version) + whole[8:])
+    assert (capture.packets, capture.problem) == (4, "")
+    check_parts(capture)
+
+
+ADDRESSES = bytes(range(12))
+IP_IN_IP = bytes.fromhex("48000020000000004004000001020304050607080000000000000000")
+WITHOUT_END = {
+    "MPLS labels": ADDRESSES + b"\x88\x47" + bytes(65_600),
+    "VLAN tags": ADDRESSES + b"\x81\x00" + b"\x00\x01\x81\x00" * 16_400,
+    "IP in IP": ADDRESSES + b"\x08\x00" + (IP_IN_IP + bytes(4)) * 2060,
+}
+
+
+@pytest.mark.parametrize("make", [pcap, NG.file], ids=["pcap", "pcapng"])
+@pytest.mark.parametrize("frame", WITHOUT_END.values(), ids=WITHOUT_END.keys())
+def test_headers_without_end_are_cut_where_the_engine_ends(
+    look: Look, frame: bytes, make: Callable[[Sequence[Record]], bytes]
+) -> None:
+    records = [*RECORDS[:2], (RECORDS[2][0], frame), *RECORDS[2:]]
+    capture = look(make(records))
+    assert (capture.packets, capture.problem) == (5, "")
+    (part,) = capture.parts
+    check_parts(capture)
+    assert captured(part.path) == [len(data[:ENGINE_BYTES]) for _, data in records]
+    # The engine as it is would read the whole frame for good.
+    meter = CompiledMeter(chain([capture], SECOND), SCHEMAS["flow"].meter)
+    flows = np.concatenate(list(meter.flows()))
+    assert flows["src_packets"].tolist() == [4]
+    assert meter.counters.not_metered == 1
+
+
+def captured(path: Path) -> list[int]:
+    """How many octets of each packet a classic pcap has."""
+    data, at, found = path.read_bytes(), 24, []
+    while at < len(data):
+        found.append(struct.unpack_from("<I", data, at + 8)[0])
+        at += 16 + found[-1]
+    return found
+
+
+LONG = {
+    "tcp": traffic.tcp_frame(ANN, BOB, 1, 2, "A", payload=bytes(65_495)),
+    "udp": traffic.udp_frame(ANN, BOB, 1, 2, bytes(65_507)),
+}
+
+
+@pytest.mark.parametrize("frame", LONG.values(), ids=LONG.keys())
+def test_long_packets_of_ordinary_traffic_stay_whole(look: Look, frame: bytes) -> None:
+    assert len(frame) > ENGINE_BYTES
+    capture = look(pcap([(START_US, frame), (START_US, FRAME), (START_US, frame)]))
+    assert [part.path for part in capture.parts] == [capture.path]
+    assert capture.packets == 3
+
+
+@pytest.mark.parametrize(
+    ("link_type", "frame", "cut"),
+    [
+        (ETHERNET, LONG["udp"], False),
+        (ETHERNET, traffic.udp_frame(ANN, BOB, 2152, 2, bytes(65_507)), True),
+        (ETHERNET, traffic.udp_frame(ANN, BOB, 1, 37008, bytes(65_507)), True),
+        (RAW_IP, LONG["udp"][14:] + bytes(14), False),
+        (SLL, bytes(14) + LONG["udp"][12:], False),
+        (SLL, bytes(14) + b"\x81\x00" + LONG["udp"][14:], True),
+        (127, LONG["udp"], True),
+        (RAW_IP, b"\x60" + bytes(5) + b"\x06" + bytes(65_500), False),
+        (RAW_IP, b"\x60" + bytes(5) + b"\x00" + bytes(65_500), True),
+        (ETHERNET, WITHOUT_END["MPLS labels"][:ENGINE_BYTES], False),
+    ],
+)
+def test_which_packets_are_too_long(link_type: int, frame: bytes, cut: bool) -> None:
+    assert too_long(frame, link_type) == cut

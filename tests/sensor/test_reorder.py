@@ -186,3 +186,38 @@ def test_times_before_the_epoch_have_an_order_too() -> None:
     out = ReorderBuffer(IDLE_S)
     out.push(flows)
     assert out.flush()["last_us"].tolist() == [-2_500_000, -1, 0]
+
+
+@given(batches=any_batches, most=st.integers(1, 12))
+@steady
+def test_no_more_flows_are_held_than_allowed(batches: list[list[int]], most: int) -> None:
+    flows, buffer = numbered(batches), ReorderBuffer(IDLE_S, most)
+    given, taken, out = 0, 0, []
+    for part in flows:
+        given += len(part)
+        out.append(buffer.push(part))
+        taken += len(out[-1])
+        assert given - taken <= most
+    out.append(buffer.flush())
+    assert Counter(row.tobytes() for part in out for row in part) == Counter(
+        row.tobytes() for part in flows for row in part
+    )
+
+
+@given(ends=st.lists(st.integers(0, 30 * SECOND), max_size=60), most=st.integers(1, 12))
+@steady
+def test_flows_that_come_in_order_leave_in_order_however_few_are_held(
+    ends: list[int], most: int
+) -> None:
+    # As those come that a full flow table pushes out.
+    buffer = ReorderBuffer(IDLE_S, most)
+    flows = batch(sorted(ends))
+    out = np.concatenate([empty_flows(), *pushed(buffer, np.split(flows, range(3, len(flows), 3)))])
+    assert times(out) == sorted(ends)
+
+
+def test_as_long_as_there_is_room_flows_wait_their_time() -> None:
+    one, other = ReorderBuffer(IDLE_S, 3), ReorderBuffer(IDLE_S)
+    flows = numbered([[0], [SECOND], [2 * SECOND], [9 * SECOND], [10 * SECOND]])
+    for left, right in zip(pushed(one, flows), pushed(other, flows), strict=True):
+        assert left.tobytes() == right.tobytes()

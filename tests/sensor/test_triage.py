@@ -22,6 +22,8 @@ from features.schema import MeterSettings
 from sensor import triage as triage_module
 from sensor.captures import Chain
 from sensor.meter.base import MemoryMeter
+from sensor.meter.compiled import meter as compiled_meter
+from sensor.meter.compiled.core import Options
 from sensor.pipeline import Scored
 from tests.helpers import (
     ANN,
@@ -366,3 +368,13 @@ def test_flows_made_elsewhere_are_scored_too(
     assert ran.code == 0
     for event in read_events(tmp_path):
         assert event["pcap_filename"] == str(path)
+
+
+def test_flows_that_were_ended_to_make_room_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled_meter, "Options", functools.partial(Options, most_flows=3))
+    path = small_pcap(tmp_path / "syns.pcap", *(syn(port) for port in range(1025, 1035)))
+    ran = triage(tmp_path, path)
+    assert ran.code == 0
+    assert "in 10 flows (7 ended early: the flow table was full), 10 packets" in ran.out

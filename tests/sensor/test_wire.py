@@ -919,6 +919,25 @@ def active_for_80_s(client: Host) -> Case:
 
 
 @case
+def goes_on_after_65_s(client: Host) -> Case:
+    # The second record is of a connection whose set-up Argus remembers.
+    return Case(
+        tcp(client, [*HELLO, (3, C, "PA", b"a"), (65_000, C, "PA", b"b"), (65_004, S, "A")]),
+        unsw={"synack": 0.001, "ackdat": 0.001, "tcprtt": 0.002, "spkts": 3},
+        kdd={"duration": 65, "flag": "S1"},
+    )
+
+
+@case
+def begins_anew_after_65_s(client: Host) -> Case:
+    # A SYN on the same ports is a connection of its own.
+    return Case(
+        tcp(client, HELLO) + tcp(client, [(65_000, C, "S"), (65_007, S, "SA"), (65_010, C, "A")]),
+        unsw={"synack": 0.001, "ackdat": 0.001, "tcprtt": 0.002},
+    )
+
+
+@case
 def the_last_packet(client: Host) -> Case:
     # Keeps the capture open for 90 s.
     return Case(udp(client, [(90_000, C, b"a")]), unsw={"dur": 0})
@@ -1164,6 +1183,13 @@ def test_a_cut_flow_goes_on_in_a_record_of_its_own(unsw: Metered) -> None:
     assert (first.row["spkts"], first.row["dur"]) == (3, 40)
     assert (second.row["spkts"], second.row["dur"]) == (2, 20)
     assert int(second.flow["first_us"]) == ms(60_000)
+
+
+def test_a_connection_that_goes_on_keeps_its_set_up(unsw: Metered) -> None:
+    _, second = unsw.of(client_of("goes_on_after_65_s").ip)
+    check(second.row, {"synack": 0.001, "ackdat": 0.001, "tcprtt": 0.002, "spkts": 1, "dur": 0.004})
+    _, second = unsw.of(client_of("begins_anew_after_65_s").ip)
+    check(second.row, {"synack": 0.007, "ackdat": 0.003, "tcprtt": 0.01, "spkts": 2})
 
 
 def test_rows_come_in_order_of_last_time(unsw: Metered, kdd99: Metered) -> None:

@@ -16,6 +16,7 @@ from features.flows import NEVER, Ending, FlowBatch
 from features.schema import MeterSettings
 from sensor.meter.compiled import engine
 from sensor.meter.compiled.layout import (
+    CONNECTION,
     CONTROL,
     DATAGRAM,
     NONE,
@@ -39,6 +40,9 @@ _FIRST_SLOTS = 4096
 _PACKETS_AT_ONCE = 65_536
 """Packets in one call of the compiled loop at most, so that signals are heard in between."""
 
+_NOTHING_COMPILED = frozenset({"interface.py", "live.py"})
+"""Sources that no machine code is made from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -46,7 +50,9 @@ class Options:
 
     Attributes:
         most_flows: flows in the table at once; when it is full the least recently seen one is
-            pushed out. About 3 kB each.
+            pushed out. One costs 3.5 kB, 2.7 of them the engine's and nDPI's; what triage keeps
+            beside the table is bounded by other numbers. With so many as the default a triage in
+            a flood takes 0.9 GiB (``benchmarks/flood.py``).
         linger_s: a TCP flow that said goodbye (a RST, or a FIN from both sides) ends after so
             long without a packet; 0: it ends as others do. Off for schemas whose data sets
             know no such end.
@@ -54,7 +60,7 @@ class Options:
             many packets; 0: off. Off for schemas that must match a data set.
     """
 
-    most_flows: int = 1 << 17
+    most_flows: int = 1 << 16
     linger_s: float = 0.0
     early_age_s: float = 0.0
     early_packets: int = 0
@@ -70,6 +76,7 @@ def _sources_digest() -> str:
     """
     here = Path(__file__).parent
     sources = [*sorted(here.glob("*.py")), *sorted(here.parent.glob("*.py"))]
+    sources = [source for source in sources if source.name not in _NOTHING_COMPILED]
     sources.append(Path(__file__).parents[3] / "features" / "flows.py")
     digest = hashlib.sha256()
     for source in sources:
@@ -114,7 +121,7 @@ class FlowTable:
         self._table = (
             np.zeros(slots, STATE), np.zeros(2 * slots, WAY),
             np.zeros(_power_of_two(2 * slots), np.uint64), np.zeros(_DATAGRAMS, DATAGRAM),
-            (np.zeros(REMEMBERED, np.uint64), np.zeros(4 * REMEMBERED, np.uint64)),
+            (np.zeros(REMEMBERED, np.uint64), np.zeros(2 * REMEMBERED, CONNECTION)),
         )  # fmt: skip
         self._done = (
             np.zeros(BATCH_FLOWS, STATE), np.zeros(2 * BATCH_FLOWS, WAY),
@@ -155,20 +162,38 @@ class FlowTable:
         due = [int(states[slot]["last_us"]) + idle_us for slot in oldest]
         return min([int(control["now_us"]), *due])
 
-    def open(self, source: str, mode: int = engine.FILE, **more: Any) -> None:
-        """Go on with a capture; the one before is closed.
+    def open(self, path: str) -> None:
+        """Go on with a capture file; the one before is closed.
 
         Raises:
             OSError: it cannot be opened.
         """
         self.close_capture()
-        self._handle = engine.open_capture(source, mode, **more)
+        self._handle = engine.open_capture(path)
+        engine.clear_buffer(self._handle)
+        self._read_from(self._handle, engine.FILE)
+
+    def listen(self, handle: int) -> None:
+        """Go on with an open interface, libpcap's handle, which stays its owner's to close."""
+        self.close_capture()
+        self._read_from(handle, engine.LIVE)
+
+    def _read_from(self, handle: int, mode: int) -> None:
         control = self._control[0]
         header, buffer = self._offsets
-        control["capture"], control["header"] = self._handle, self._handle + header
-        control["buffer"] = self._handle + buffer if mode == engine.FILE else 0
+        control["capture"], control["header"] = handle, handle + header
+        control["buffer"] = handle + buffer if mode == engine.FILE else 0
         control["mode"] = mode
         control["ip_at"] = _ETHERNET if mode == engine.FILE else 0
+
+    def warm(self) -> None:
+        """Have all code compiled that :meth:`read`, :meth:`clock` and :meth:`end` call."""
+        control = self._control[0]
+        most, control["packets_at_once"] = int(control["packets_at_once"]), 0
+        self.read()
+        control["packets_at_once"] = most
+        for _ in (*self.clock(0), *self.end(Ending.SHUTDOWN)):
+            pass
 
     def close_capture(self) -> None:
         """Close the capture, if one is open; its flows stay."""

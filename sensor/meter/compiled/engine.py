@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 DISSECTED_PACKETS = 20
 """Packets of a flow that nDPI looks at, NFStream's own default."""
-SNAPLEN = 65_535
+SNAPLEN = 65_495
+"""Octets of a packet that are captured live: see :func:`sensor.captures.too_long`."""
 FILE, LIVE = 0, 1
 """NFStream's modes of a capture: one file, or an interface."""
 
@@ -179,6 +180,23 @@ _FRAME = bytes.fromhex(
 
 
 @cache
+def _shared_object() -> ctypes.CDLL:
+    return ctypes.CDLL(importlib.import_module("_lib_engine").__file__)
+
+
+def libpcap(name: str) -> Any:
+    """A function of the libpcap that is in the engine's shared object, as ctypes calls it.
+
+    Raises:
+        UnknownEngine: it is not there.
+    """
+    try:
+        return getattr(_shared_object(), name)
+    except (ImportError, OSError, AttributeError) as error:
+        raise UnknownEngine(f"libpcap's {name} cannot be called: {error}") from error
+
+
+@cache
 def handle_offsets() -> tuple[int, int]:
     """Where, in libpcap's handle, the header of the last packet is, and the address of its octets.
 
@@ -190,11 +208,7 @@ def handle_offsets() -> tuple[int, int]:
         UnknownEngine: it cannot be found; there are no microseconds to be had.
     """
     ffi, lib = _ffi()
-    try:
-        shared_object = importlib.import_module("_lib_engine").__file__
-        next_ex = ctypes.CDLL(shared_object).pcap_next_ex
-    except (ImportError, OSError, AttributeError) as error:
-        raise UnknownEngine(f"libpcap's pcap_next_ex cannot be called: {error}") from error
+    next_ex = libpcap("pcap_next_ex")
     next_ex.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p]
     with tempfile.TemporaryDirectory(prefix="flowvane-") as folder:
         path = Path(folder) / "clock.pcap"
@@ -224,31 +238,42 @@ def handle_offsets() -> tuple[int, int]:
 
 
 def _known_capture() -> bytes:
-    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, SNAPLEN, 1)]
+    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65_535, 1)]
     for time_us in _KNOWN_TIMES_US:
         seconds, micros = divmod(time_us, 1_000_000)
         parts.append(struct.pack("<IIII", seconds, micros, len(_FRAME), len(_FRAME)) + _FRAME)
     return b"".join(parts)
 
 
-def open_capture(
-    source: str, mode: int = FILE, *, promiscuous: bool = True, bpf: str | None = None,
-    fanout_group: int = 0, socket_buffer_bytes: int = 0,
-) -> int:  # fmt: skip
-    """Open a file or an interface; the address of libpcap's handle.
+def open_capture(path: str) -> int:
+    """Open a capture file; the address of libpcap's handle.
 
     Raises:
         OSError: it cannot be opened; the message is libpcap's.
     """
     ffi, lib = _ffi()
     error = ffi.new("char[]", 512)
-    capture = setup_capture(
-        ffi, lib, source, SNAPLEN, promiscuous, mode, error, fanout_group, socket_buffer_bytes
-    )
-    if not capture or not activate_capture(capture, lib, error, bpf, mode):
+    capture = setup_capture(ffi, lib, path, SNAPLEN, False, FILE, error, 0, 0)
+    if not capture or not activate_capture(capture, lib, error, None, FILE):
         reason = ffi.string(error).decode(errors="replace").strip()
         raise OSError(reason or "the engine cannot open it")
     return int(ffi.cast("uintptr_t", capture))
+
+
+def clear_buffer(handle: int) -> None:
+    """Zero the room that libpcap has for the packets of a file.
+
+    Of a TCP header that was cut off the engine reads what is behind the packet: there the same
+    file is to have the same octets on every run, not what the memory was used for before.
+    """
+    _, buffer_at = handle_offsets()
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "malloc_usable_size"):  # no glibc, no musl
+        return
+    libc.malloc_usable_size.argtypes = [ctypes.c_void_p]
+    libc.malloc_usable_size.restype = ctypes.c_size_t
+    buffer = ctypes.c_void_p.from_address(handle + buffer_at)
+    ctypes.memset(buffer, 0, libc.malloc_usable_size(buffer))
 
 
 def close_capture(handle: int) -> None:
@@ -265,14 +290,6 @@ def opened(path: Path) -> Iterator[int]:
         yield handle
     finally:
         close_capture(handle)
-
-
-def capture_drops(handle: int) -> tuple[int, int, int]:
-    """Packets of a live capture so far: received, dropped by the kernel, by the interface."""
-    ffi, lib = _ffi()
-    stat = ffi.new("struct nf_stat *")
-    lib.capture_stats(ffi.cast("struct pcap *", handle), stat, LIVE)
-    return int(stat.received), int(stat.dropped), int(stat.dropped_by_interface)
 
 
 def new_dissector() -> int:

@@ -97,6 +97,9 @@ flows (`metered`, counted as they come), those that belong to no flow (`ignored`
 shard (`elsewhere`), and those for which the engine found no memory (`failed`).
 """
 
+CONNECTION = _record([("key", "u8"), ("syn_us", "i8"), ("synack_us", "i8"), ("ack_us", "i8")])
+"""A TCP connection that is remembered: its key, 0 for an empty place, and its set-up."""
+
 DATAGRAM = _record(
     [
         ("key", "u8"), ("time_us", "i8"), ("serial", "i8"), ("slot", "i4"), ("wrong", "u4"),

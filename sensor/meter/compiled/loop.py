@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from features.flows import Ending
+from features.flows import Ending, TcpFlag
 from sensor.meter.compiled.engine import flow_dtype, flow_texts
 from sensor.meter.compiled.fragments import first_fragment, is_fragment, later_fragment
 from sensor.meter.compiled.layout import (
@@ -49,7 +49,16 @@ from sensor.meter.compiled.memory import (
     store_u8,
 )  # fmt: skip
 from sensor.meter.compiled.sizes import flow_time, payload_sizes, way_time
-from sensor.meter.compiled.table import append, enter, find, flow_key, remove, seen_before, unlink
+from sensor.meter.compiled.table import (
+    append,
+    enter,
+    find,
+    flow_key,
+    keep_set_up,
+    remember,
+    remove,
+    unlink,
+)
 from sensor.meter.compiled.tcp import (
     big_endian_32,
     connection_state,
@@ -68,6 +77,7 @@ _IDLE, _ACTIVE, _FIN, _EVICTED, _EARLY = (
     int(Ending.IDLE), int(Ending.ACTIVE), int(Ending.FIN), int(Ending.EVICTED), int(Ending.EARLY),
 )  # fmt: skip
 _TCP, _ICMP, _ICMP6 = 6, 1, 58
+_SYN = int(TcpFlag.SYN)
 _NO_TEXT = 0
 _FLOW_BYTES, _FLOW_TEXTS = flow_dtype().itemsize, flow_texts()
 _ETHERNET = 14
@@ -110,6 +120,8 @@ def _close(control: Any, table: Any, done: Any, slot: int, ending: int) -> None:
     meter_expire_flow(state.flow, control.dissections, control.dissector)
     _report(control, table, done, slot, ending)
     meter_free_flow(state.flow, control.dissections, 0, 1)
+    if state.key[4] & np.uint64(0xFF) == _TCP:
+        keep_set_up(table[4], state)
     unlink(control, states, slot)
     remove(index, slot, np.int64(state.hash))
     state.flow = 0
@@ -169,7 +181,7 @@ def _begin(control: Any, table: Any, done: Any, fresh: Any, packet_at: int, hash
     control.serial += 1
     state.first_us = control.now_us
     if packet.protocol == _TCP:
-        state.known = seen_before(control, table[4], key)
+        remember(control, table[4], state, packet.flags & _SYN)
     state.text = text_of(packet.protocol, packet.src_port, packet.dst_port)
     if packet.protocol in (_ICMP, _ICMP6):
         at = np.int64(packet.ip_size) - packet.transport_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from features.flows import Ending, FlowBatch
 from features.schema import MeterSettings
@@ -94,8 +94,9 @@ class CompiledMeter:
         chain = self._chains[origin]
         shards = self._threads if chain.packets >= SHARDED_PACKETS else 1
         problems: list[str] = []
+        options = replace(self._options, most_flows=max(self._options.most_flows // shards, 1))
         tables = [
-            FlowTable(self._settings, self.clock_us, self._options, shards=shards, shard=number)
+            FlowTable(self._settings, self.clock_us, options, shards=shards, shard=number)
             for number in range(shards)
         ]
         return _Run(
@@ -131,6 +132,7 @@ class CompiledMeter:
         self.counters.not_metered += int(first["ignored"])
         self.counters.lost += sum(int(table.control["failed"]) for table in run.tables)
         self.counters.lost += chain.packets - int(first["read"])
+        self.counters.evicted += sum(int(table.control["evicted"]) for table in run.tables)
         self.counters.problems += dict.fromkeys(run.problems)
 
     def _steps(self, table: FlowTable, chain: Chain, problems: list[str]) -> Iterator[_Step]:

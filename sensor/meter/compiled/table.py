@@ -105,53 +105,84 @@ def remove(index: NDArray[np.uint64], slot: int, hashed: int) -> None:
 
 
 @inlined
-def _bury(known: NDArray[np.uint64], key: int) -> None:
-    """Take a key out of an index of keys, and move up what was put behind it."""
+def _bury(known: Any, key: int) -> None:
+    """Take a key out of the index of connections, and move up what was put behind it."""
     mask = np.uint64(len(known) - 1)
     hole = key & mask
-    while known[hole] != key:
+    while known[hole].key != key:
         hole = (hole + np.uint64(1)) & mask
     place = hole
     while True:
         place = (place + np.uint64(1)) & mask
-        if not known[place]:
+        if not known[place].key:
             break
-        if ((place - (known[place] & mask)) & mask) >= ((place - hole) & mask):
+        if ((place - (known[place].key & mask)) & mask) >= ((place - hole) & mask):
             known[hole] = known[place]
             hole = place
-    known[hole] = np.uint64(0)
+    known[hole].key = np.uint64(0)
 
 
 @inlined
-def seen_before(control: Any, remembered: Any, flow_key: NDArray[np.uint64]) -> Number:
-    """Whether an earlier flow had these addresses and ports, either way, and remember them.
+def _place_of(known: Any, key: int) -> Number:
+    """Where a key is in the index of connections, or the empty place for it."""
+    mask = np.uint64(len(known) - 1)
+    place = key & mask
+    while known[place].key and known[place].key != key:
+        place = (place + np.uint64(1)) & mask
+    return place
 
-    The latest connections, as many as `remembered` has room for, by 64-bit hashes of their ends.
-    """
-    ring, known = remembered
+
+@inlined
+def _connection_key(flow_key: NDArray[np.uint64]) -> Number:
+    """A 64-bit hash of a flow's addresses and ports, the same for both directions; not 0."""
     key = np.uint64(0x9E3779B97F4A7C15)
     for word in range(5):
         key ^= flow_key[word] if word < 4 else flow_key[4] >> np.uint64(32)
         key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         key ^= key >> np.uint64(31)
-    key |= np.uint64(1)  # 0 is an empty place
-    mask = np.uint64(len(known) - 1)
-    place = key & mask
-    while known[place]:
-        if known[place] == key:
-            return 1
-        place = (place + np.uint64(1)) & mask
+    return key | np.uint64(1)
+
+
+@inlined
+def remember(control: Any, remembered: Any, state: Any, begins: int) -> None:
+    """Note whether an earlier flow had these addresses and ports, either way, and its set-up.
+
+    A flow that goes on with a connection has the set-up times of the one before, as Argus's
+    records have them; one that `begins` with a SYN is a connection of its own. The latest
+    connections are remembered, as many as `remembered` has room for.
+    """
+    ring, known = remembered
+    key = _connection_key(state.key)
+    place = _place_of(known, key)
+    if known[place].key:
+        state.known = 1
+        if not begins:
+            state.syn_us = known[place].syn_us
+            state.synack_us = known[place].synack_us
+            state.ack_us = known[place].ack_us
+        return
     slot = control.remembered % len(ring)
     if control.remembered >= len(ring):
         _bury(known, ring[slot])
-        place = key & mask
-        while known[place]:
-            place = (place + np.uint64(1)) & mask
-    known[place] = key
+        place = _place_of(known, key)
     ring[slot] = key
+    known[place].key = key
+    known[place].syn_us = state.syn_us
+    known[place].synack_us = state.synack_us
+    known[place].ack_us = state.ack_us
     control.remembered += 1
-    return 0
+
+
+@inlined
+def keep_set_up(remembered: Any, state: Any) -> None:
+    """A flow has ended: keep what is known of its connection's set-up, if it is remembered."""
+    known = remembered[1]
+    place = _place_of(known, _connection_key(state.key))
+    if known[place].key:
+        known[place].syn_us = state.syn_us
+        known[place].synack_us = state.synack_us
+        known[place].ack_us = state.ack_us
 
 
 @inlined

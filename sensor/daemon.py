@@ -1,0 +1,105 @@
+"""`flowvane run`: interfaces in, EVE alerts out, until a signal ends it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from models.detector import Detector
+from sensor.eve import alert_event, encode
+from sensor.live import measure_live, score_live
+from sensor.meter.compiled.live import LiveCounters, LiveMeter
+from sensor.outputs.base import Output
+from sensor.pipeline import Measured
+from sensor.report import Console
+from sensor.verdict import Verdict
+
+
+@dataclass
+class RunSummary:
+    """What a run did; `forgotten` is as in :class:`sensor.triage.TriageSummary`."""
+
+    meter: LiveCounters
+    alerts: int = 0
+    seconds: float = 0.0
+    forgotten: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def losses(self) -> str:
+        """The losses by cause, as a part of a line."""
+        meter = self.meter
+        return (
+            f"lost: {meter.kernel_drops:,} packets to a full kernel buffer, "
+            f"{meter.unread:,} left in it, {meter.interface_drops:,} to the interface, "
+            f"{meter.queue_full_packets:,} ({meter.queue_full_flows:,} flows) to a full queue, "
+            f"{meter.no_memory:,} to lack of memory"
+        )
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        meter = self.meter
+        return (
+            f"{self.alerts:,} alerts in {meter.flows:,} flows ({meter.evicted:,} pushed out of a "
+            f"full table), {meter.received:,} packets in: {meter.metered:,} in flows, "
+            f"{meter.not_metered:,} not IP; {self.losses}; {self.seconds:.1f} s"
+        )
+
+
+@contextmanager
+def _stopped_by_signals(meter: LiveMeter) -> Iterator[None]:
+    """SIGTERM and SIGINT end the capture, and with it everything, in order."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        meter.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(
+    meter: LiveMeter,
+    interfaces: Sequence[str],
+    detector: Detector,
+    verdict: Verdict,
+    output: Output,
+    console: Console,
+) -> RunSummary:
+    """Score the flows of a live meter and write the alerts, until a signal comes.
+
+    Every flow that the meter knows by then is scored and, if it is an alert, written.
+
+    Raises:
+        OutputError: the alerts cannot be written; the capture has ended.
+    """
+    summary, begun = RunSummary(meter.counters), time.monotonic()
+    with _stopped_by_signals(meter), closing(meter):
+        measured = measure_live(meter, detector.schema, detector.clock_us, summary.forgotten)
+        for scored in score_live(_telling(measured, meter, console), detector):
+            lines = []
+            for alert in verdict.alerts(scored.flows, scored.rows, scored.scores):
+                place = {"in_iface": interfaces[int(alert.flow["origin"])]}
+                lines.append(encode(alert_event(alert, detector.name, place)))
+            output.write(lines)
+            summary.alerts += len(lines)
+    summary.seconds = time.monotonic() - begun
+    return summary
+
+
+def _telling(
+    measured: Iterator[Measured], meter: LiveMeter, console: Console
+) -> Iterator[Measured]:
+    """The same items; what the meter has to say of its interfaces is told on the way."""
+    for item in measured:
+        for line in meter.notices():
+            console.warn(line)
+        yield item
