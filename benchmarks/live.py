@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ def under_load(
     player, begun_cpu, silent_since = replay(capture, args.pps, loops), time.process_time(), 0.0
     take = meter.flows
 
-    def watched() -> Iterator[FlowBatch]:
+    def watched() -> Generator[FlowBatch, None, None]:
         nonlocal silent_since
         for batch in take():
             lags.add(batch)
