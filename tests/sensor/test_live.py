@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -464,6 +464,7 @@ class Scripted:
 
     clock_us = 1
     counters = MeterCounters()
+    progress_us = None
 
     def __init__(self, *script: tuple[float, FlowBatch]) -> None:
         self._script = script
@@ -472,7 +473,7 @@ class Scripted:
     def clock(self) -> float:
         return self.now
 
-    def flows(self) -> Iterator[FlowBatch]:
+    def flows(self) -> Generator[FlowBatch, None, None]:
         for now, batch in self._script:
             self.now = now
             yield batch
