@@ -65,7 +65,7 @@ def measure(
                 origin = int(flows["origin"][0])
                 order = ReorderBuffer(schema.meter.idle_timeout_s)
                 stream = FeatureStream(schema, clock_us)
-            yield from _push(stream, order.push(flows), forgotten)
+            yield from _push(stream, order.push(flows, meter.progress_us), forgotten)
     yield from _drain(order, stream, forgotten)
 
 

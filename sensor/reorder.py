@@ -56,7 +56,9 @@ class ReorderBuffer:
         buckets = flows["last_us"] // _BUCKET_US
         if self._passed is not None:
             self.late += int((buckets < self._passed).sum())
-        self._hold(flows[np.argsort(buckets, kind="stable")])
+        if (buckets[1:] < buckets[:-1]).any():  # seldom: rows are long, and copying them costs
+            flows = flows[np.argsort(buckets, kind="stable")]
+        self._hold(flows)
         for bucket, count in zip(*np.unique(buckets, return_counts=True), strict=True):
             self._sizes[int(bucket)] += int(count)
         latest_us = int(flows["last_us"].max()) if progress_us is None else progress_us
@@ -105,11 +107,12 @@ class ReorderBuffer:
 def _ordered(flows: FlowBatch) -> FlowBatch:
     """`flows` by last time, then by what else tells them apart."""
     last_us = flows["last_us"]
+    if (last_us[1:] > last_us[:-1]).all():
+        return flows
     order = np.argsort(last_us, kind="stable")
     same = last_us[order[1:]] == last_us[order[:-1]]
     # Those that end with another one: few, so that few are compared in full.
-    tied = np.append(same, False) | np.insert(same, 0, False) if len(flows) else order
-    places = np.flatnonzero(tied)
+    places = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
     if len(places):
         order[places] = order[places][_full_order(flows[order[places]])]
     return flows[order]

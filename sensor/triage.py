@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
@@ -105,6 +106,7 @@ def triage(
     begun = time.monotonic()
     # What was imported stays: looking it through for garbage, again and again, is for nothing.
     gc.freeze()
+    sys.setswitchinterval(0.0005)
     with CaptureSpool() as spool:
         captures, summary.problems = open_captures(paths, spool, console)
         chains, meter = make_meter(captures, detector, meter_wanted, console)

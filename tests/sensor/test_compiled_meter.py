@@ -11,6 +11,7 @@ import pytest
 
 from examples import traffic
 from features.flows import Ending, FlowBatch, empty_flows, join_flows
+from features.registry import SCHEMAS
 from features.schema import MeterSettings
 from features.stream import on_clock
 from sensor.ahead import Ahead
@@ -21,6 +22,7 @@ from sensor.meter.compiled import meter as meter_module
 from sensor.meter.compiled.core import Options
 from sensor.meter.compiled.meter import CompiledMeter
 from sensor.meter.stock import StockMeter
+from sensor.pipeline import measure
 from sensor.reorder import ReorderBuffer
 from tests.helpers import ANN, BOB, sample, small_pcap, syn
 
@@ -71,6 +73,32 @@ def test_flows_are_the_same_with_any_number_of_threads(
         many = CompiledMeter(chains, SETTINGS, threads=threads)
         assert ordered(many).tobytes() == ordered(one).tobytes()
         assert many.counters == one.counters
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_features_are_the_same_with_any_number_of_threads(
+    threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A flow a second for an hour, in batches of some minutes: one thread's are hours late unless
+    # the order waits for the slowest.
+    frames = [
+        (START_US + number * SECOND, traffic.udp_frame(ANN, BOB, 1024 + number, 53, b"x"))
+        for number in range(3600)
+    ]
+    traffic.write_pcap(tmp_path / "x.pcap", frames)
+    monkeypatch.setattr(meter_module, "SHARDED_PACKETS", 1)
+    monkeypatch.setattr("sensor.meter.compiled.core.BATCH_FLOWS", 200)
+    runs = []
+    with CaptureSpool() as spool:
+        chains = chains_of(spool, tmp_path / "x.pcap")
+        for number in (1, threads):
+            meter = CompiledMeter(chains, SETTINGS, 1000, threads=number)
+            parts = list(measure(meter, SCHEMAS["kdd"], 1000))
+            assert join_flows([part.flows for part in parts])["src_port"].tolist() == [
+                1024 + number for number in range(3600)
+            ]
+            runs.append(np.concatenate([part.rows for part in parts]))
+    np.testing.assert_array_equal(runs[0], runs[1])
 
 
 def test_captures_come_in_order_however_many_are_metered_at_once(tmp_path: Path) -> None:

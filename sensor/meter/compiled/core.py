@@ -32,7 +32,7 @@ from sensor.meter.compiled.record import rows_of
 from sensor.meter.content import CONTENT_FIELDS, Content, Protocol
 
 BATCH_FLOWS = 1024
-_PEEKS, _PEEK_OCTETS = 1024, 1 << 20
+_PEEKS, _PEEK_OCTETS = 8192, 1 << 22
 _ETHERNET = 14
 """Where IP begins in a frame, until a packet shows it."""
 _DATAGRAMS = 1024

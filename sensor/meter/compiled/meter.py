@@ -70,7 +70,9 @@ class CompiledMeter:
         self._chains = chains
         self._settings = settings
         self._options = options or Options()
-        self._threads = threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+        # One processor is for the scoring.
+        processors = len(os.sched_getaffinity(0))
+        self._threads = threads or min(max(processors - 1, 1), _MOST_THREADS)
         # Whether the engine is known shows before any flow is wanted.
         FlowTable(settings, clock_us, self._options).free()
 
