@@ -114,8 +114,9 @@ def mixed(folder: Path) -> Iterator[Frame]:
                         time_us = stamp * 1_000_000 // int(meta.tsresol)
                     else:
                         time_us = meta.sec * 1_000_000 + meta.usec // (1000 if reader.nano else 1)
-                    if shift is None:
-                        shift = begin_us - time_us
+                    # No pause is longer than an hour: some captures have impossible times.
+                    if shift is None or time_us + shift > last_us + GAP_US:
+                        shift = last_us - time_us
                     last_us = max(last_us, time_us + shift)
                     yield last_us, data
         except (Scapy_Exception, EOFError, TypeError, struct.error):
