@@ -18,9 +18,8 @@ from features.flows import FlowBatch, empty_flows
 from features.schema import Schema
 from features.stream import FeatureStream
 from models.detector import Detector
-from sensor.errors import ModelError
 from sensor.meter.base import Meter
-from sensor.pipeline import SCORED_FLOWS, Measured, Scored, by_origin
+from sensor.pipeline import SCORED_FLOWS, Measured, Scored, by_origin, check_clock
 
 BLOCK_AGE_S = 1.0
 """How long flows wait for later ones that complete their features (UNSW-NB15's blocks)."""
@@ -78,11 +77,7 @@ def measure_live(
     Raises:
         ModelError: the meter's clock is coarser than the one wanted.
     """
-    if meter.clock_us > clock_us:
-        raise ModelError(
-            f"the model was trained on times of {clock_us} us, but this meter's clock has "
-            f"{meter.clock_us} us"
-        )
+    check_clock(meter, clock_us)
     forgotten = Counter() if forgotten is None else forgotten
     streams: dict[int, _Stream] = {}
     nothing = Measured(empty_flows(), np.empty((0, len(schema.features))))

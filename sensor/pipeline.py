@@ -35,6 +35,19 @@ class Measured:
         return Measured(self.flows[start:stop], self.rows[start:stop])
 
 
+def check_clock(meter: Meter, clock_us: int) -> None:
+    """Refuse a meter whose times are coarser than those that are wanted.
+
+    Raises:
+        ModelError: they are.
+    """
+    if meter.clock_us > clock_us:
+        raise ModelError(
+            f"the model was trained on times of {clock_us} us, but this meter's clock has "
+            f"{meter.clock_us} us"
+        )
+
+
 def measure(
     meter: Meter, schema: Schema, clock_us: int, forgotten: Counter[str] | None = None
 ) -> Iterator[Measured]:
@@ -50,11 +63,7 @@ def measure(
     Raises:
         ModelError: the meter's clock is coarser than the one wanted.
     """
-    if meter.clock_us > clock_us:
-        raise ModelError(
-            f"the model was trained on times of {clock_us} us, but this meter's clock has "
-            f"{meter.clock_us} us"
-        )
+    check_clock(meter, clock_us)
     forgotten = Counter() if forgotten is None else forgotten
     origin = -1
     order, stream = ReorderBuffer(schema.meter.idle_timeout_s), FeatureStream(schema, clock_us)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
@@ -106,7 +105,6 @@ def triage(
     begun = time.monotonic()
     # What was imported stays: looking it through for garbage, again and again, is for nothing.
     gc.freeze()
-    sys.setswitchinterval(0.0005)
     with CaptureSpool() as spool:
         captures, summary.problems = open_captures(paths, spool, console)
         chains, meter = make_meter(captures, detector, meter_wanted, console)

@@ -104,7 +104,7 @@ class ExtraPlugin(NFPlugin):  # type: ignore[misc]
         self._seen: dict[frozenset[tuple[str, int]], SetUp] = {}
 
     def _remember(self, packet: Any, extra: Extra) -> None:
-        """Whether an earlier flow had these addresses and ports, either way, and its set-up.
+        """Note whether an earlier flow had these addresses and ports, either way, and its set-up.
 
         A flow that goes on with a connection has the set-up times of the one before, as Argus's
         records have them; one that begins with a SYN is a connection of its own.

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from features.flows import NEVER, FlowBatch, empty_flows
 
 _PREFIX = np.frombuffer(b"\xff\xff", np.uint8)
-_TCP, _ICMP, _ICMP6 = 6, 1, 58
 
 _WAY_FIELDS = {
     "packets": "packets", "payload_bytes": "payload_bytes", "piat_mean_us": "piat_mean",
