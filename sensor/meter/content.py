@@ -316,11 +316,19 @@ class Content:
                 take(self, line)
 
     def peek(self, from_dst: int, seq: int, payload: bytes, size: int) -> None:
-        """As :meth:`feed`, for a meter that has told apart what is new of HTTP's octets itself."""
+        """As :meth:`feed`, for a meter that tells apart itself what is new of HTTP and of mail.
+
+        Of mail it passes over whole lines that cannot count, so what follows them is no gap, but
+        begins a line.
+        """
         if self._protocol is Protocol.HTTP:
             self._http(from_dst, payload)
-        else:
-            self.feed(from_dst, seq, payload, size)
+            return
+        if self._protocol in (Protocol.POP3, Protocol.SMTP):
+            side = self._dst if from_dst else self._src
+            if side.next_seq != seq:
+                side.next_seq, side.rest = seq, b""
+        self.feed(from_dst, seq, payload, size)
 
     def _idle(self, from_dst: int, side: Lines, octets: bytes) -> bool:
         """Whether no line that these octets end can count: most of a file's and of a mail's."""

@@ -14,6 +14,7 @@ from features.flows import NEVER
 from sensor.meter.cic_state import CicState
 from sensor.meter.content import Content
 from sensor.meter.early import Early
+from sensor.meter.plaintext import FTP_COMMANDS, HTTP_METHODS, MOST_HEAD, UNTIL_CLOSE
 from sensor.meter.states import TcpStates
 
 _TCP, _UDP, _ICMP, _ICMP6 = 6, 17, 1, 58
@@ -22,21 +23,6 @@ _SEQUENCE = (1 << 32) - 1
 _FTP_PORT = 21
 _REMEMBERED = 1 << 16
 """TCP connections, the latest, that a meter still knows when their flow has ended."""
-
-HTTP_METHODS = (
-    b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ",
-    b"PATCH ", b"PROPFIND ",
-)  # fmt: skip
-"""Request methods: RFC 9110, section 9.3; RFC 5789; the most common of RFC 4918."""
-
-FTP_COMMANDS = frozenset(
-    (
-        "ABOR ACCT ALLO APPE CDUP CWD DELE EPRT EPSV FEAT HELP LIST MDTM MKD MODE NLST NOOP OPTS "
-        "PASS PASV PORT PWD QUIT REIN REST RETR RMD RNFR RNTO SITE SIZE SMNT STAT STOR STOU STRU "
-        "SYST TYPE USER XCUP XMKD XPWD XRMD AUTH PBSZ PROT"
-    ).encode("ascii").split()
-)  # fmt: skip
-"""FTP commands: RFC 959, 2228, 2389, 2428, 3659, and the X forms of RFC 1123, 4.1.3.1."""
 
 
 class Side:
@@ -242,10 +228,6 @@ def _payload(packet: Any, flow: Any, extra: Extra, payload: bytes) -> None:
                 extra.ftp_commands += 1
 
 
-UNTIL_CLOSE = 1 << 62
-"""Body bytes to expect of a response that does not say its length (RFC 9112, section 6.3)."""
-
-
 def _response(packet: Any, extra: Extra, payload: bytes) -> None:
     """A packet of an HTTP/1 response's head, which may go over several packets."""
     before = len(extra.http_head)
@@ -256,10 +238,6 @@ def _response(packet: Any, extra: Extra, payload: bytes) -> None:
     extra.http_head = b""
     extra.body_left, seen = _response_body(head, before + packet.payload_size)
     extra.http_body += seen
-
-
-MOST_HEAD = 16_384
-"""Longest response head that is waited for, in bytes."""
 
 
 def _response_body(payload: bytes, size: int) -> tuple[int, int]:

@@ -20,7 +20,6 @@ from typing import Any
 
 import llvmlite.binding
 import numpy as np
-from nfstream.engine import activate_capture, create_engine, setup_capture, setup_dissector
 from numpy.typing import NDArray
 
 DISSECTED_PACKETS = 20
@@ -36,6 +35,12 @@ _FUNCTIONS = (
     "capture_next", "meter_initialize_flow", "meter_update_flow", "meter_expire_flow",
     "meter_free_flow",
 )  # fmt: skip
+_MORE_FUNCTIONS = (
+    "capture_open", "capture_set_fanout", "capture_set_timeout", "capture_set_promisc",
+    "capture_set_snaplen", "capture_activate", "capture_close", "dissector_init",
+    "dissector_configure", "dissector_cleanup",
+)  # fmt: skip
+"""Those that are called from here only."""
 
 _NUMPY_TYPES = {
     "uint8_t": "u1", "uint16_t": "u2", "uint32_t": "u4", "uint64_t": "u8", "int8_t": "i1",
@@ -66,8 +71,12 @@ class UnknownEngine(Exception):
 
 @cache
 def _ffi() -> tuple[Any, Any]:
-    ffi, lib = create_engine()
-    return ffi, lib
+    # Not by way of the package nfstream, which loads pandas: a fifth of a second of each start.
+    try:
+        engine = importlib.import_module("_lib_engine")
+        return engine.ffi, engine.lib
+    except (ImportError, AttributeError) as error:
+        raise UnknownEngine(f"NFStream's engine cannot be loaded: {error}") from error
 
 
 def _dtype(record: str, wanted: tuple[str, ...]) -> np.dtype[np.void]:
@@ -162,9 +171,10 @@ def register() -> None:
         UnknownEngine: a function is missing.
     """
     ffi, lib = _ffi()
-    for name in _FUNCTIONS:
+    for name in _FUNCTIONS + _MORE_FUNCTIONS:
         if not hasattr(lib, name):
             raise UnknownEngine(f"the engine has no function {name}")
+    for name in _FUNCTIONS:
         address = int(ffi.cast("uintptr_t", ffi.addressof(lib, name)))
         llvmlite.binding.add_symbol(SYMBOL_PREFIX + name, address)
 
@@ -253,8 +263,16 @@ def open_capture(path: str) -> int:
     """
     ffi, lib = _ffi()
     error = ffi.new("char[]", 512)
-    capture = setup_capture(ffi, lib, path, SNAPLEN, False, FILE, error, 0, 0)
-    if not capture or not activate_capture(capture, lib, error, None, FILE):
+    capture = lib.capture_open(path.encode(), FILE, error, 0)
+    # Each answers 0 where it went well; the order is NFStream's own.
+    if (
+        not capture
+        or lib.capture_set_fanout(capture, FILE, error, 0)
+        or lib.capture_set_timeout(capture, FILE, error)
+        or lib.capture_set_promisc(capture, FILE, error, 0)
+        or lib.capture_set_snaplen(capture, FILE, error, SNAPLEN)
+        or lib.capture_activate(capture, FILE, error)
+    ):
         reason = ffi.string(error).decode(errors="replace").strip()
         raise OSError(reason or "the engine cannot open it")
     return int(ffi.cast("uintptr_t", capture))
@@ -299,9 +317,14 @@ def new_dissector() -> int:
         UnknownEngine: the engine was built against another nDPI than the one it has.
     """
     ffi, lib = _ffi()
-    dissector = setup_dissector(ffi, lib, DISSECTED_PACKETS)
+    sizes = ffi.new("struct dissector_checker *")
+    sizes.flow_size = ffi.sizeof("struct ndpi_flow_struct")
+    sizes.flow_tcp_size = ffi.sizeof("struct ndpi_flow_tcp_struct")
+    sizes.flow_udp_size = ffi.sizeof("struct ndpi_flow_udp_struct")
+    dissector = lib.dissector_init(sizes)
     if not dissector:
         raise UnknownEngine("nDPI's records have other sizes than the engine expects")
+    lib.dissector_configure(dissector)
     return int(ffi.cast("uintptr_t", dissector))
 
 

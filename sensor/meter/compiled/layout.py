@@ -59,13 +59,15 @@ STATE = _record(
         ("head_length", "i8"), ("head_digits", "u4"), ("head_at", "u4"), ("head_status", "u4"),
         ("head_part", "u1"), ("head_end", "u1"), ("head_has_length", "u1"), ("head_line", "u1"),
         ("icmp_type", "u1"), ("icmp_code", "u1"), ("text", "u1"), ("text_peeked", "u1"),
-        ("text_logged_in", "u1"), ("early_told", "u1"), ("known", "u1"), ("wrong_fragments", "u4"),
+        ("text_logged_in", "u1"), ("text_in_mail", "u1"), ("text_in_line", "u1"),
+        ("early_told", "u1"), ("known", "u1"), ("wrong_fragments", "u4"),
     ]
 )  # fmt: skip
 """One flow. `key` is the same for both directions; `previous`, `next` link the flows of a list
 (:data:`IDLE_LIST`, :data:`CLOSING_LIST`) by when they were last seen; `flow` is the address of the
 engine's ``struct nf_flow``; `head_*` is where the reading of an HTTP response's head stands;
-`text` is a :class:`sensor.meter.content.Protocol`."""
+`text` is a :class:`sensor.meter.content.Protocol`; `text_in_mail` that a mail is being sent, and
+`text_in_line` that the source's last text ended within a line."""
 
 IDLE_LIST, CLOSING_LIST = 0, 1
 """Flows that end by the idle timeout, and TCP flows that end by the linger time."""

@@ -196,8 +196,9 @@ def _begin(control: Any, table: Any, done: Any, fresh: Any, packet_at: int, hash
 
 @inlined
 def _peek(
-    control: Any, text: Any, state: Any, packet: Any, seq: int, payload: int, captured: int
-) -> None:
+    control: Any, text: Any, state: Any, from_dst: int, seq: int, payload: int, captured: int,
+    size: int,
+) -> None:  # fmt: skip
     """Keep the text of a segment for Python to read."""
     peeks, octets = text
     peek = peeks[control.peeks]
@@ -205,9 +206,9 @@ def _peek(
     peek.serial = state.serial
     peek.begin = control.peek_bytes
     peek.captured = captured
-    peek.size = packet.payload_size
+    peek.size = size
     peek.seq = seq
-    peek.from_dst = packet.direction
+    peek.from_dst = from_dst
     peek.text = state.text
     for at in range(captured):
         octets[control.peek_bytes + at] = load_u8(np.uint64(payload + at))
@@ -231,7 +232,10 @@ def _payload(control: Any, text: Any, state: Any, way: Any, packet: Any, header:
     seq = big_endian_32(header + 4)
     skip = wants_peek(state, way, packet.direction, seq, payload, captured, size)
     if skip >= 0:
-        _peek(control, text, state, packet, seq, payload + skip, captured - skip)
+        _peek(
+            control, text, state, packet.direction, (seq + skip) & 0xFFFFFFFF, payload + skip,
+            captured - skip, size - skip,
+        )  # fmt: skip
 
 
 @inlined

@@ -2,7 +2,8 @@
 
 The rules for HTTP and FTP are those of :mod:`sensor.meter.stock_plugin`. What KDD's content
 features need is read by :mod:`sensor.meter.content`, in Python: here is decided which packets it
-has to see, all those of a session's text, and of HTTP only the first lines that can count.
+has to see: of HTTP first lines that can count, of mail what may be a command that counts, of other
+sessions all text.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from sensor.meter.compiled.memory import Number, inlined, load_u8, load_u32
 from sensor.meter.content import MAX_LINE, Protocol, protocol_of_port
-from sensor.meter.stock_plugin import FTP_COMMANDS, HTTP_METHODS, MOST_HEAD, UNTIL_CLOSE
+from sensor.meter.plaintext import FTP_COMMANDS, HTTP_METHODS, MOST_HEAD, UNTIL_CLOSE
 
 FTP_PORT = 21
 _FTP_LINES = 64
@@ -21,6 +22,7 @@ _SPACE = tuple(b" \t\n\r\x0b\f")
 _CR, _LF, _BLANK, _COLON = 13, 10, 32, 58
 
 _NONE, _HTTP = int(Protocol.NONE), int(Protocol.HTTP)
+_POP3, _SMTP = int(Protocol.POP3), int(Protocol.SMTP)
 _FTP_DATA = int(Protocol.FTP_DATA)
 _FTP_DATA_PORT = 20
 TEXT_OF_PORT = np.array([int(protocol_of_port(port)) for port in range(65_536)], np.uint8)
@@ -34,9 +36,10 @@ def _word(text: bytes) -> Number:
 
 _METHODS = np.frombuffer(b"".join(m.ljust(12, b"\0") for m in HTTP_METHODS), np.uint8)
 _METHODS = _METHODS.reshape(-1, 12).copy()
+_DATA = np.uint32(_word(b"data"))
 _COMMAND_WORDS = np.array(sorted(_word(command) for command in FTP_COMMANDS), np.uint32)
 
-# An HTTP request's line can only count if it has one of these.
+# An HTTP request's line, and one of mail's commands, can only count if it has one of these.
 _TELLING_WORDS = np.array(
     sorted(
         _word(text)
@@ -48,6 +51,7 @@ _TELLING_WORDS = np.array(
     np.uint32,
 )  # fmt: skip
 _TELLING_OCTETS = tuple(b"./am")
+_DOT, _D, _U = tuple(b".du")
 _LENGTH_NAME = np.frombuffer(b"content-length", np.uint8).copy()
 _MOST_DIGITS = 18
 
@@ -332,32 +336,134 @@ def _reply_tells(payload: int, length: int) -> Number:
 
 
 @inlined
+def _tls(payload: int, captured: int) -> Number:
+    """Whether it begins with a TLS handshake record: from there on nothing can be read."""
+    return (
+        captured >= 2 and load_u8(np.uint64(payload)) == 22 and load_u8(np.uint64(payload + 1)) == 3
+    )
+
+
+@inlined
 def wants_peek(
     state: Any, way: Any, from_dst: int, seq: int, payload: int, captured: int, size: int
 ) -> Number:
     """How many octets of a segment's text to skip before it is peeked, or -1 for no peek.
 
-    HTTP's segments are told apart here: what was seen before is skipped, and of a message only
-    a first line that may count is peeked. Other text is peeked whole.
+    HTTP's and mail's segments are told apart here: what was seen before is skipped, and what
+    cannot count is not peeked. Other text is peeked whole.
     """
-    if state.text != _HTTP:
+    if state.text not in (_HTTP, _SMTP, _POP3):
         return 0
+    gap = way.has_text and (np.int64(way.text_seq) - seq) & 0xFFFFFFFF >= 1 << 31
+    if gap and not from_dst:
+        state.text_in_line = 0
     behind: Number = _unseen(way, seq, size)
     if behind < 0 or behind >= captured:
         return -1
     payload += behind
     captured -= behind
-    if captured >= 2 and load_u8(np.uint64(payload)) == 22 and load_u8(np.uint64(payload + 1)) == 3:
+    if _tls(payload, captured):
         state.text = _NONE
         return -1
+    if state.text == _HTTP:
+        skip = _wants_http(state, from_dst, payload, captured)
+    elif from_dst:
+        skip = _wants_reply(state, payload, captured)
+    elif state.text_in_mail:
+        skip = _wants_mail(state, payload, captured)
+    else:
+        skip = _wants_command(state, payload, captured)
+    return behind + skip if skip >= 0 else -1
+
+
+@inlined
+def _wants_http(state: Any, from_dst: int, payload: int, captured: int) -> Number:
+    """0 for a message's first line that may count, else -1."""
     if from_dst:
-        if _begins_http(payload, captured):
-            length = _line_length(payload, captured)
-            return behind if _reply_tells(payload, length) else -1
-        return -1
+        if not _begins_http(payload, captured):
+            return -1
+        return 0 if _reply_tells(payload, _line_length(payload, captured)) else -1
     state.text_logged_in = 1
     first = load_u8(np.uint64(payload))
     if first < 65 or first > 90:
         return -1
-    length = _line_length(payload, captured)
-    return behind if _request_tells(payload, length) else -1
+    return 0 if _request_tells(payload, _line_length(payload, captured)) else -1
+
+
+@inlined
+def _wants_reply(state: Any, payload: int, captured: int) -> Number:
+    """Of a mail server only counts that it has answered with a line: -1 once that is known."""
+    if state.text_logged_in:
+        return -1
+    first = load_u8(np.uint64(payload))
+    if first != _CR and first != _LF:
+        for at in range(captured):
+            if load_u8(np.uint64(payload + at)) == _LF:
+                state.text_logged_in = 1
+                return -1
+    return 0
+
+
+@inlined
+def _next_line(payload: int, at: int, captured: int) -> Number:
+    """Where the next line begins, `captured` if there is none."""
+    while at < captured and load_u8(np.uint64(payload + at)) != _LF:
+        at += 1
+    return min(at + 1, captured)
+
+
+@inlined
+def _dot_alone(payload: int, at: int, captured: int) -> Number:
+    """Whether a line is a dot and nothing else, or may be once the next segment has come."""
+    if load_u8(np.uint64(payload + at)) != _DOT:
+        return False
+    return at + 1 == captured or load_u8(np.uint64(payload + at + 1)) in (_CR, _LF)
+
+
+@inlined
+def _wants_mail(state: Any, payload: int, captured: int) -> Number:
+    """Within a mail: the line to begin with if one may be the dot that ends it, else -1."""
+    begin = _next_line(payload, 0, captured) if state.text_in_line else 0
+    at = begin
+    while at < captured and not _dot_alone(payload, at, captured):
+        at = _next_line(payload, at, captured)
+    state.text_in_line = load_u8(np.uint64(payload + captured - 1)) != _LF
+    if at >= captured:
+        return -1
+    state.text_in_mail = 0
+    return begin
+
+
+@inlined
+def _wants_command(state: Any, payload: int, captured: int) -> Number:
+    """0 for commands of a mail client that may count, or are not whole lines, else -1."""
+    whole = not state.text_in_line and load_u8(np.uint64(payload + captured - 1)) == _LF
+    state.text_in_line = load_u8(np.uint64(payload + captured - 1)) != _LF
+    if not whole:
+        return 0
+    verb = _U if state.text == _POP3 else _D
+    at = 0
+    while at < captured:
+        octet = _lower(np.int64(load_u8(np.uint64(payload + at))))
+        if octet in (verb, _DOT) or octet <= _BLANK:
+            state.text_in_mail = state.text == _SMTP and _is_data(payload, captured)
+            return 0
+        at = _next_line(payload, at, captured)
+    return 0 if _lone_return(payload, captured) or _request_tells(payload, captured) else -1
+
+
+@inlined
+def _is_data(payload: int, captured: int) -> Number:
+    """Whether it is SMTP's command DATA and nothing else (RFC 5321, section 4.1.1.4)."""
+    if captured != 6 or load_u8(np.uint64(payload + 4)) != _CR:
+        return False
+    return load_u32(np.uint64(payload)) | np.uint32(0x20202020) == _DATA
+
+
+@inlined
+def _lone_return(payload: int, captured: int) -> Number:
+    """Whether there is a CR with no LF behind it; the last octet is an LF."""
+    for at in range(captured - 1):
+        if load_u8(np.uint64(payload + at)) == _CR and load_u8(np.uint64(payload + at + 1)) != _LF:
+            return True
+    return False
