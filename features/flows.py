@@ -210,15 +210,21 @@ def empty_flows(count: int = 0) -> FlowBatch:
     return flows
 
 
-def join_flows(parts: Sequence[FlowBatch]) -> FlowBatch:
-    """The rows of several FlowBatches as one ``[B]``.
+_OCTETS = np.dtype((np.void, FLOW_DTYPE.itemsize))
+"""A row as plain octets: numpy copies it at once, not field by field, which takes
+20 times as long; :meth:`numpy.ndarray.take` does so too, an index does not."""
 
-    As octets: numpy's own concatenation compares all fields of every part, one by one.
-    """
+
+def copy_flows(flows: FlowBatch) -> FlowBatch:
+    """A copy of ``[B]`` rows."""
+    return np.ascontiguousarray(flows).view(_OCTETS).copy().view(FLOW_DTYPE)
+
+
+def join_flows(parts: Sequence[FlowBatch]) -> FlowBatch:
+    """The rows of several FlowBatches as one ``[B]``."""
     if len(parts) == 1:
         return parts[0]
-    octets = np.dtype((np.void, FLOW_DTYPE.itemsize))
-    plain = [np.ascontiguousarray(part).view(octets) for part in parts]
+    plain = [np.ascontiguousarray(part).view(_OCTETS) for part in parts]
     return np.concatenate(plain).view(FLOW_DTYPE) if plain else empty_flows()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from features.flows import NEVER, FlowBatch, join_flows
+from features.flows import NEVER, FlowBatch, copy_flows, join_flows
 from features.schema import Columns, FloatArray, FlowView, Schema
 
 TIME_FIELDS = (
@@ -20,7 +20,7 @@ def on_clock(flows: FlowBatch, clock_us: int) -> FlowBatch:
     """A copy of `flows` with every time cut to whole multiples of `clock_us`."""
     if clock_us == 1:
         return flows
-    cut = flows.copy()
+    cut = copy_flows(flows)
     for name in TIME_FIELDS:
         times = flows[name]
         cut[name] = np.where(times == NEVER, NEVER, times // clock_us * clock_us)

@@ -57,7 +57,7 @@ class ReorderBuffer:
         if self._passed is not None:
             self.late += int((buckets < self._passed).sum())
         if (buckets[1:] < buckets[:-1]).any():  # seldom: rows are long, and copying them costs
-            flows = flows[np.argsort(buckets, kind="stable")]
+            flows = flows.take(np.argsort(buckets, kind="stable"))
         self._hold(flows)
         for bucket, count in zip(*np.unique(buckets, return_counts=True), strict=True):
             self._sizes[int(bucket)] += int(count)
@@ -114,8 +114,8 @@ def _ordered(flows: FlowBatch) -> FlowBatch:
     # Those that end with another one: few, so that few are compared in full.
     places = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
     if len(places):
-        order[places] = order[places][_full_order(flows[order[places]])]
-    return flows[order]
+        order[places] = order[places][_full_order(flows.take(order[places]))]
+    return flows.take(order)
 
 
 def _full_order(flows: FlowBatch) -> NDArray[np.intp]:
