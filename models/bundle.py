@@ -7,13 +7,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import struct
 import tempfile
 from dataclasses import asdict
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +24,24 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from features.encoder import Encoder
-from features.registry import SCHEMAS
 from features.schema import Schema
 from models.calibration import Calibration
 from models.detector import Detector
 from models.heads import FAMILIES, Heads
+from models.manifest import (
+    FORMAT,
+    MANIFEST,
+    SUMS,
+    TENSORS,
+    BundleError,
+    Stored,
+    misfit,
+    read,
+    sums,
+)
 from models.vae import Vae, VaeConfig
 
-FORMAT = 1
-MANIFEST, TENSORS, SUMS = "manifest.json", "tensors.safetensors", "SHA256SUMS"
 _WEIGHTS, _HEADS = "weights.", "heads."
-
-
-class BundleError(Exception):
-    """A bundle cannot be used; the message names it and says what disagrees."""
 
 
 def _weights(state: Any) -> dict[str, NDArray[Any]]:
@@ -74,7 +76,7 @@ def save(detector: Detector, directory: Path) -> None:
         MANIFEST: (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode(),
         TENSORS: save_tensors({k: np.ascontiguousarray(v) for k, v in tensors.items()}),
     }
-    contents[SUMS] = _sums(contents)
+    contents[SUMS] = sums(contents)
     try:
         _replace(directory, contents)
     except OSError as error:
@@ -100,94 +102,30 @@ def _replace(directory: Path, contents: dict[str, bytes]) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def shipped() -> tuple[str, ...]:
-    """Names of the models that come with the program."""
-    places = files("models").joinpath("pretrained").iterdir()
-    return tuple(sorted(place.name for place in places if place.joinpath(MANIFEST).is_file()))
-
-
 def load(name_or_directory: str | Path, schema: str | None = None) -> Detector:
     """Load a model that ships, by name, or a bundle, by directory.
 
     Args:
-        name_or_directory: one of :func:`shipped`, or a path.
+        name_or_directory: one of :func:`models.manifest.shipped`, or a path.
         schema: name of the schema that the caller has rows of, if only that one will do.
 
     Raises:
         BundleError: there is no such model, or it is damaged or made for something else.
     """
-    directory = Path(name_or_directory)
-    names = shipped()
-    if str(name_or_directory) in names:
-        with as_file(files("models").joinpath("pretrained", str(name_or_directory))) as place:
-            return _load(place, schema)
-    if not directory.is_dir():
-        raise BundleError(
-            f"{name_or_directory}: no such model; the models that ship are "
-            f"{', '.join(names) or 'none'}, or give a bundle directory"
-        )
-    return _load(directory, schema)
+    return assemble(read(name_or_directory, schema))
 
 
-def _read_checked(directory: Path) -> dict[str, bytes]:
+def assemble(stored: Stored) -> Detector:
+    """The detector of a bundle that was read.
+
+    Raises:
+        BundleError: its parts do not fit together.
+    """
     try:
-        sums = (directory / SUMS).read_bytes()
-        contents = {name: (directory / name).read_bytes() for name in (MANIFEST, TENSORS)}
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name
-        raise BundleError(f"{directory}: not a model bundle: {missing} is missing") from error
-    except OSError as error:
-        raise BundleError(f"{directory}: {(error.strerror or str(error)).lower()}") from error
-    for name, data in contents.items():
-        if _sum_line(name, data) not in sums:
-            raise BundleError(
-                f"{directory}: {name} is not what {SUMS} says: the bundle is damaged or was "
-                "changed; get it again or train it again"
-            )
-    if sums != _sums(contents):
-        raise BundleError(f"{directory}: {SUMS} is damaged or was changed; get the bundle again")
-    return contents
-
-
-def _sum_line(name: str, data: bytes) -> bytes:
-    return f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode()
-
-
-def _sums(contents: dict[str, bytes]) -> bytes:
-    return b"".join(_sum_line(name, data) for name, data in contents.items())
-
-
-def _load(directory: Path, wanted: str | None) -> Detector:
-    contents = _read_checked(directory)
-    try:
-        manifest = json.loads(contents[MANIFEST])
-        schema = _schema(directory, manifest, wanted)
-        tensors = load_tensors(contents[TENSORS])
-        return _assemble(directory, manifest, schema, tensors)
+        tensors = load_tensors(stored.tensors)
+        return _assemble(stored.directory, stored.manifest, stored.schema, tensors)
     except (KeyError, TypeError, ValueError, SafetensorError, struct.error) as error:
-        raise BundleError(f"{directory}: the bundle does not fit together: {error}") from error
-
-
-def _schema(directory: Path, manifest: dict[str, Any], wanted: str | None) -> Schema:
-    if manifest["format"] != FORMAT:
-        raise BundleError(
-            f"{directory}: bundle format {manifest['format']}, but this flowvane reads format "
-            f"{FORMAT}: train the model again"
-        )
-    name, digest = manifest["schema"]["name"], manifest["schema"]["digest"]
-    if wanted is not None and name != wanted:
-        raise BundleError(f"{directory}: made for schema {name}, not {wanted}")
-    if name not in SCHEMAS:
-        raise BundleError(
-            f"{directory}: made for schema {name}, which this flowvane does not have "
-            f"(it has {', '.join(SCHEMAS)})"
-        )
-    if SCHEMAS[name].digest != digest:
-        raise BundleError(
-            f"{directory}: made for another version of schema {name}: the meaning of its "
-            "features has changed since; train the model again"
-        )
-    return SCHEMAS[name]
+        raise BundleError(misfit(stored.directory, error)) from error
 
 
 def _assemble(

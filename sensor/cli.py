@@ -269,7 +269,8 @@ def _detector(model: str) -> Detector:
     Raises:
         ModelError: it cannot be used.
     """
-    from models.bundle import BundleError, load
+    from models.bundle import load
+    from models.manifest import BundleError
     from sensor.errors import ModelError
 
     try:
@@ -280,17 +281,33 @@ def _detector(model: str) -> Detector:
 
 def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane triage`."""
-    from sensor.caches import keep_compiled
+    from models.manifest import BundleError, read
+    from sensor.errors import ModelError
     from sensor.outputs.regular import RegularFile
     from sensor.triage import triage
-    from sensor.verdict import Verdict
+    from sensor.verdict import Verdict, check_rate
 
-    keep_compiled()
-    detector = _detector(args.model)
-    verdict = Verdict(detector, args.fpr)
+    check_rate(args.fpr)
+    try:
+        model = read(args.model)
+    except BundleError as error:
+        raise ModelError(str(error)) from error
+
+    def ready() -> tuple[Detector, Verdict]:
+        """The model and its verdict, loaded with all that scores."""
+        from models.bundle import assemble
+        from sensor.caches import keep_compiled
+
+        keep_compiled()
+        try:
+            detector = assemble(model)
+        except BundleError as error:
+            raise ModelError(str(error)) from error
+        return detector, Verdict(detector, args.fpr)
+
     output = RegularFile(args.log_dir / "eve.json")
     try:
-        summary = triage(args.captures, detector, verdict, output, console, args.meter)
+        summary = triage(args.captures, model, ready, output, console, args.meter)
     finally:
         output.close()
     if summary.alerts and not args.quiet:
@@ -300,7 +317,7 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     console.say(
         f"{summary.alerts} alerts in {summary.meter.flows} flows{told}, {summary.packets} packets "
         f"({summary.meter.not_metered} not metered, {lost} lost), {summary.captures} captures; "
-        f"model {detector.name}, {summary.seconds:.1f} s; alerts in {output.path}"
+        f"model {model.name}, {summary.seconds:.1f} s; alerts in {output.path}"
     )
     return summary.exit_code
 
@@ -349,7 +366,8 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
 
 def run_models(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane models`."""
-    from models.bundle import load, shipped
+    from models.bundle import load
+    from models.manifest import shipped
 
     for name in shipped():
         detector = load(name)

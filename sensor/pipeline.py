@@ -6,16 +6,19 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from features.flows import FlowBatch, join_flows
 from features.schema import FloatArray, Schema
 from features.stream import FeatureStream
-from models.detector import Detector, Scores
 from sensor.errors import ModelError
 from sensor.meter.base import Meter
 from sensor.reorder import ReorderBuffer
+
+if TYPE_CHECKING:  # metering begins before JAX is loaded
+    from models.detector import Detector, Scores
 
 SCORED_FLOWS = 1024
 """Flows scored at once: the one compiled batch size, the last batch padded."""

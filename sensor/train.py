@@ -11,7 +11,8 @@ from importlib.metadata import version
 import numpy as np
 import rich.table
 
-from models.bundle import BundleError, save
+from models.bundle import save
+from models.manifest import BundleError
 from sensor.errors import ExitCode, OutputError, UsageError
 from sensor.report import Console
 from training.datasets import DATASETS

@@ -6,11 +6,14 @@ import gc
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from models.detector import Detector
+from features.schema import Schema
+from sensor.ahead import Ahead
 from sensor.captures import Capture, CaptureSpool, Chain, chain, shown
 from sensor.errors import ExitCode, InputError
 from sensor.eve import alert_event, encode
@@ -19,7 +22,14 @@ from sensor.meter.choice import open_meter
 from sensor.outputs.base import Output
 from sensor.pipeline import measure, score
 from sensor.report import AlertGroups, Console
-from sensor.verdict import Verdict
+
+if TYPE_CHECKING:  # metering begins before JAX is loaded
+    from models.detector import Detector
+    from models.manifest import Stored
+    from sensor.verdict import Verdict
+
+_AHEAD_BATCHES = 64
+"""Batches of measured flows that may wait for the model to be loaded and to score."""
 
 
 @dataclass
@@ -77,19 +87,19 @@ def open_captures(
 
 
 def make_meter(
-    captures: Sequence[Capture], detector: Detector, wanted: str, console: Console
+    captures: Sequence[Capture], schema: Schema, clock_us: int, wanted: str, console: Console
 ) -> tuple[list[Chain], Meter]:
-    """The chains of the captures, and the meter for them under the model's settings."""
-    settings = detector.schema.meter
+    """The chains of the captures, and the meter for them under the schema's settings."""
+    settings = schema.meter
     chains = chain(captures, settings.idle_timeout_s * 1_000_000)
-    meter = open_meter(chains, settings, detector.clock_us, wanted=wanted, warn=console.warn)
+    meter = open_meter(chains, settings, clock_us, wanted=wanted, warn=console.warn)
     return chains, meter
 
 
 def triage(
     paths: Sequence[Path],
-    detector: Detector,
-    verdict: Verdict,
+    model: Stored,
+    ready: Callable[[], tuple[Detector, Verdict]],
     output: Output,
     console: Console,
     meter_wanted: str = "compiled",
@@ -98,7 +108,17 @@ def triage(
 
     Every input problem is told on the console in one line; whatever can be read is scored.
 
+    Args:
+        paths: the captures.
+        model: what the model says of itself; metering begins with that.
+        ready: called once, meanwhile: the model, loaded, and the verdict on its scores.
+        output: where alerts go.
+        console: where all else is told.
+        meter_wanted: one of :data:`sensor.meter.choice.METERS`.
+
     Raises:
+        ModelError: the model cannot be used.
+        UsageError: the verdict cannot be had of this model.
         OutputError: the alerts cannot be written.
     """
     summary = TriageSummary()
@@ -107,13 +127,21 @@ def triage(
     gc.freeze()
     with CaptureSpool() as spool:
         captures, summary.problems = open_captures(paths, spool, console)
-        chains, meter = make_meter(captures, detector, meter_wanted, console)
+        chains, meter = make_meter(captures, model.schema, model.clock_us, meter_wanted, console)
         summary.captures = sum(1 for each in captures if each.packets or not each.problem)
         summary.packets = sum(each.packets for each in chains)
         summary.meter = meter.counters
         try:
-            with console.progress("scoring", summary.packets) as advance:
-                measured = measure(meter, detector.schema, detector.clock_us, summary.forgotten)
+            with (
+                console.progress("scoring", summary.packets) as advance,
+                closing(
+                    Ahead(
+                        measure(meter, model.schema, model.clock_us, summary.forgotten),
+                        _AHEAD_BATCHES,
+                    )
+                ) as measured,
+            ):
+                detector, verdict = ready()
                 for scored in score(measured, detector):
                     lines = []
                     for alert in verdict.alerts(scored.flows, scored.rows, scored.scores):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from features.flows import FlowBatch
 from features.schema import FloatArray
-from models.detector import Detector, Scores
 from sensor.errors import UsageError
+
+if TYPE_CHECKING:
+    from models.detector import Detector, Scores
 
 DEFAULT_FPR = 0.01
 TOP_FEATURES = 5
@@ -39,6 +41,16 @@ class Alert:
     reasons: tuple[Reason, ...]
 
 
+def check_rate(fpr: float) -> None:
+    """Refuse what is no rate, before anything is begun.
+
+    Raises:
+        UsageError: it is not between 0 and 1.
+    """
+    if not 0.0 < fpr < 1.0:
+        raise UsageError(f"--fpr {fpr:g}: give a rate between 0 and 1, e.g. 0.01")
+
+
 class Verdict:
     """Alerts on flows whose p-value is at most the wanted false-positive rate."""
 
@@ -48,8 +60,7 @@ class Verdict:
         Raises:
             UsageError: the model's calibration cannot tell so small a rate from none.
         """
-        if not 0.0 < fpr < 1.0:
-            raise UsageError(f"--fpr {fpr:g}: give a rate between 0 and 1, e.g. 0.01")
+        check_rate(fpr)
         if fpr < detector.calibration.smallest_p:
             raise UsageError(
                 f"--fpr {fpr:g}: model {detector.name} was calibrated on "

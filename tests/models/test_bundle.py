@@ -17,9 +17,10 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from features.registry import SCHEMAS
-from models.bundle import MANIFEST, SUMS, TENSORS, BundleError, load, save, shipped
+from models.bundle import load, save
 from models.detector import Detector
 from models.heads import FAMILIES
+from models.manifest import MANIFEST, SUMS, TENSORS, BundleError, shipped
 from tests.helpers import MODELS, PAIRS, ROOT, TOY, make_rows, toy, untrained
 
 FILES = (MANIFEST, TENSORS, SUMS)

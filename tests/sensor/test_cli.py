@@ -22,7 +22,8 @@ import pytest
 
 from features.registry import SCHEMAS
 from features.schema import Kind
-from models.bundle import MANIFEST, SUMS, TENSORS, load, save, shipped
+from models.bundle import load, save
+from models.manifest import MANIFEST, SUMS, TENSORS, shipped
 from models.vae import VaeConfig
 from sensor import train as train_module
 from sensor.featurefile import KEY_COLUMNS
