@@ -1,4 +1,4 @@
-"""The command line: ``flowvane run | triage | features | train | evaluate | models | schemas``."""
+"""The command line: ``flowvane run | triage | features | explore | train | evaluate | ...``."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     _features_parser(commands)
     _models_parser(commands)
     _schemas_parser(commands)
+    _explore_parser(commands)
     _train_parser(commands)
     _evaluate_parser(commands)
     return parser
@@ -182,6 +183,27 @@ def _schemas_parser(commands: Commands) -> None:
         "-o", "--output", type=Path, metavar="OUT.md", help="file to write (standard output)"
     )
     parser.set_defaults(run=run_schemas)
+
+
+def _explore_parser(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "explore", help="describe a data set on a page with pictures",
+        description="Writes one HTML page that needs nothing else: classes, cleaning log, "
+        "distributions, correlations, profiles of the attacks, importances of the features. "
+        "Needs the extra: pip install 'flowvane[research]'.",
+    )  # fmt: skip
+    parser.add_argument("--dataset", required=True, metavar="NAME",
+                        help="unsw-nb15, nsl-kdd, kdd99 or cicids2017")  # fmt: skip
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR",
+                        help="directory with the official files, or one above it")  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.html",
+                        help="file to write; replaced if it is there")  # fmt: skip
+    parser.add_argument(
+        "--part", metavar="PART", help="part of the data set (the first that is there)"
+    )
+    parser.add_argument("--seed", type=_whole(0), default=0, help="of all samples (%(default)s)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run_explore)
 
 
 def _train_parser(commands: Commands) -> None:
@@ -392,6 +414,13 @@ def run_schemas(args: argparse.Namespace, console: Console) -> ExitCode:
     except OSError as error:
         raise OutputError(f"{args.output}: {(error.strerror or str(error)).lower()}") from error
     return ExitCode.OK
+
+
+def run_explore(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane explore`."""
+    from sensor.explore import explore
+
+    return explore(args, console)
 
 
 def run_train(args: argparse.Namespace, console: Console) -> ExitCode:
