@@ -43,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     _models_parser(commands)
     _schemas_parser(commands)
     _explore_parser(commands)
+    _explain_parser(commands)
     _train_parser(commands)
     _evaluate_parser(commands)
     return parser
@@ -57,6 +58,13 @@ def _whole(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _even(text: str) -> int:
+    """Parses an even number from 4 on."""
+    if not text.isdigit() or int(text) < 4 or int(text) % 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an even number from 4 on")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -204,6 +212,43 @@ def _explore_parser(commands: Commands) -> None:
     parser.add_argument("--seed", type=_whole(0), default=0, help="of all samples (%(default)s)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run_explore)
+
+
+def _explain_parser(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "explain", help="show which features make a model's alerts, and how sure that is",
+        description="Writes one HTML page about alerts on a labelled data set: the parts that the "
+        "model gives its features, beside Shapley values (SHAP), and how far the two agree. "
+        "Needs the extra: pip install 'flowvane[research]'.",
+    )  # fmt: skip
+    parser.add_argument("--dataset", required=True, metavar="NAME",
+                        help="one that has the model's features")  # fmt: skip
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR",
+                        help="directory with the official files, or one above it")  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.html",
+                        help="file to write; replaced if it is there")  # fmt: skip
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME|DIR",
+        help="a model that ships (see `flowvane models`) or a bundle directory (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--part", metavar="PART", help="part of the data set (the first that is there)"
+    )
+    parser.add_argument(
+        "--fpr", type=float, default=0.01, metavar="P",
+        help="share of benign flows that may be alerted (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rows", type=_whole(5), default=100, metavar="N",
+        help="explain so many alerts of attacks, and of benign rows, at most (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--walks", type=_even, default=256, metavar="N",
+        help="random orders of the features for each row, an even number (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=_whole(0), default=0, help="of all samples (%(default)s)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run_explain)
 
 
 def _train_parser(commands: Commands) -> None:
@@ -421,6 +466,13 @@ def run_explore(args: argparse.Namespace, console: Console) -> ExitCode:
     from sensor.explore import explore
 
     return explore(args, console)
+
+
+def run_explain(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane explain`."""
+    from sensor.explain import explain
+
+    return explain(args, _detector(args.model), console)
 
 
 def run_train(args: argparse.Namespace, console: Console) -> ExitCode:

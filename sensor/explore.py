@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from sensor.errors import ExitCode, OutputError, UsageError
 from sensor.report import Console
@@ -14,6 +15,28 @@ from training.extras import MissingExtraError, need
 
 def explore(args: argparse.Namespace, console: Console) -> ExitCode:
     """Write a page about a part of a data set."""
+    data_set = named_data_set(args)
+    try:
+        part, table = load_part(data_set, args, console)
+    except DataSetError as error:
+        console.error(str(error))
+        return ExitCode.DATASET
+    with console.progress(f"exploring {len(table.rows)} rows", SECTIONS) as advance:
+        page = render(data_set, part, table, args.seed, advance)
+    write_page(page, args.output)
+    console.say(
+        f"{args.output}: {data_set.name}, part {part}, {len(table.rows)} rows, "
+        f"{len(page) / 1e6:.1f} MB"
+    )
+    return ExitCode.OK
+
+
+def named_data_set(args: argparse.Namespace) -> DataSet:
+    """The data set that a command which draws pictures was told.
+
+    Raises:
+        UsageError: there is no such data set or part, or no matplotlib: before minutes of work.
+    """
     if args.dataset not in DATASETS:
         raise UsageError(
             f"--dataset {args.dataset}: no such data set; there are {', '.join(DATASETS)}"
@@ -22,29 +45,26 @@ def explore(args: argparse.Namespace, console: Console) -> ExitCode:
     if args.part and args.part not in data_set.parts:
         raise UsageError(f"--part {args.part}: {args.dataset} has {', '.join(data_set.parts)}")
     try:
-        need("matplotlib", what="pictures")  # before minutes of reading
+        need("matplotlib", what="pictures")
     except MissingExtraError as error:
         raise UsageError(str(error)) from error
+    return data_set
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a page, and the folder that it is to be in.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     try:
-        part, table = _load(data_set, args, console)
-    except DataSetError as error:
-        console.error(str(error))
-        return ExitCode.DATASET
-    with console.progress(f"exploring {len(table.rows)} rows", SECTIONS) as advance:
-        page = render(data_set, part, table, args.seed, advance)
-    try:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(page, "utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, "utf-8")
     except OSError as error:
-        raise OutputError(f"{args.output}: {(error.strerror or str(error)).lower()}") from error
-    console.say(
-        f"{args.output}: {data_set.name}, part {part}, {len(table.rows)} rows, "
-        f"{len(page) / 1e6:.1f} MB"
-    )
-    return ExitCode.OK
+        raise OutputError(f"{path}: {(error.strerror or str(error)).lower()}") from error
 
 
-def _load(data_set: DataSet, args: argparse.Namespace, console: Console) -> tuple[str, Table]:
+def load_part(data_set: DataSet, args: argparse.Namespace, console: Console) -> tuple[str, Table]:
     """The part that was asked for; else the first one that can be read.
 
     Raises:

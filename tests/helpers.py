@@ -17,6 +17,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +395,49 @@ def read_events(log_dir: Path) -> list[dict[str, Any]]:
         wrong = {fault for event in events for fault in faults(event)}
         assert not wrong
     return events
+
+
+# Pages
+
+
+class PageReader(HTMLParser):
+    """Checks that what is opened is closed, and keeps what a test asks for."""
+
+    VOID = frozenset({"meta", "img", "br", "!doctype"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [str(given["id"])] if "id" in given else []
+        self.links += [str(given[key]) for key in ("href", "src", "action") if key in given]
+        if tag == "img":
+            self.images.append(given)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read_html(html: str) -> PageReader:
+    """The page as read; it must be well formed."""
+    reader = PageReader()
+    reader.feed(html)
+    reader.close()
+    assert reader.open == []
+    return reader
 
 
 # The command

@@ -160,8 +160,9 @@ def explained_share(
     """How much of the scores goes when their `top` features are made usual, 1 being all.
 
     The test of an explanation that needs no other one: the features named first are given the
-    values of random background rows, and the fall of the score is put in relation to its
-    height above the mean background score. The mean over rows.
+    values of random background rows. How far the scores fall, in sum, is put in relation to
+    their height above the mean background score. Below 0 the scores rise: a flow that is half
+    another one can be stranger than either, where features depend on each other.
 
     Args:
         score, rows, background, columns: as in :func:`shapley`.
@@ -169,14 +170,16 @@ def explained_share(
         top: how many.
         seed: of the background rows drawn, 32 for each row.
     """
-    rng, usual, fallen = np.random.default_rng(seed), score(background).mean(), []
+    rng, usual = np.random.default_rng(seed), score(background).mean()
+    fall = height = 0.0
     for row, share in zip(rows, shares, strict=True):
         named = columns[np.argsort(-share, kind="stable")[:top]]
         changed = np.repeat(row[None], 33, axis=0)
         changed[1:, named] = background[rng.integers(0, len(background), 32)][:, named]
         scores = score(changed)
-        fallen.append((scores[0] - scores[1:].mean()) / max(scores[0] - usual, 1e-9))
-    return float(np.mean(fallen))
+        fall += scores[0] - scores[1:].mean()
+        height += scores[0] - usual
+    return float(fall / height) if height > 0 else 0.0
 
 
 @dataclass(frozen=True)

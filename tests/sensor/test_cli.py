@@ -76,7 +76,7 @@ def counts(ran: Ran) -> tuple[int, int, int]:
 # Help
 
 
-COMMANDS = ("triage", "features", "models", "explore", "train", "evaluate")
+COMMANDS = ("triage", "features", "models", "explore", "explain", "train", "evaluate")
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])

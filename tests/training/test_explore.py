@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import io
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from features.schema import FloatArray, Kind
-from tests.helpers import TOY, toy_rows
+from tests.helpers import TOY, read_html, toy_rows
 from training import explore, page
 from training.datasets.base import SourceFile, Table
 from training.explorepage import NO_ATTACKS, NO_BENIGN, SECTIONS, render
@@ -161,45 +160,6 @@ def test_importances_find_what_matters() -> None:
 # The page
 
 
-class Reader(HTMLParser):
-    """Checks that what is opened is closed, and keeps what a test asks for."""
-
-    VOID = frozenset({"meta", "img", "br", "!doctype"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.images: list[dict[str, str | None]] = []
-        self.tags: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.tags.append(tag)
-        self.ids += [str(given["id"])] if "id" in given else []
-        self.links += [str(given[key]) for key in ("href", "src", "action") if key in given]
-        if tag == "img":
-            self.images.append(given)
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def read(html: str) -> Reader:
-    reader = Reader()
-    reader.feed(html)
-    reader.close()
-    assert reader.open == []
-    return reader
-
-
 class Named:
     name, title, schema, parts = "toys", "Toys & others", TOY, ("train",)
 
@@ -216,7 +176,7 @@ def rendered() -> tuple[str, list[float]]:
 def test_the_page_has_every_section_and_stands_alone() -> None:
     html, told = rendered()
     assert told == [1] * SECTIONS
-    found = read(html)
+    found = read_html(html)
     sections = ("classes", "cleaning", "distributions", "correlations", "profiles", "importances")
     assert set(sections) <= set(found.ids)
     assert len(found.ids) == len(set(found.ids))
@@ -233,7 +193,7 @@ def test_the_page_has_every_section_and_stands_alone() -> None:
 
 
 def test_its_pictures_are_pictures_with_words_for_those_who_do_not_see_them() -> None:
-    images = read(rendered()[0]).images
+    images = read_html(rendered()[0]).images
     assert len(images) == 6
     for image in images:
         assert len(image["alt"] or "") > 20
@@ -246,7 +206,7 @@ def test_its_pictures_are_pictures_with_words_for_those_who_do_not_see_them() ->
 
 def test_what_comes_from_the_data_is_escaped() -> None:
     html, _ = rendered()
-    text = read(html).text
+    text = read_html(html).text
     assert "<big>" not in html
     assert "<b>mended" not in html
     for words in ("<big>", "long & wide", "some.csv: <b>mended</b>", "Toys & others"):
@@ -270,4 +230,4 @@ def test_the_page_is_the_same_every_time() -> None:
 def test_rows_of_one_class_make_a_page_too(category: str, said: str) -> None:
     rows: FloatArray = toy_rows(60)
     html = render(Named(), "train", table(rows, [category] * 60), 0, lambda _: None)
-    assert read(html).text.count(said) == 3
+    assert read_html(html).text.count(said) == 3
