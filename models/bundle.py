@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -19,22 +18,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from features.encoder import Encoder
-from features.schema import Schema
-from models.calibration import Calibration
 from models.detector import Detector
 from models.heads import FAMILIES, Heads
 from models.manifest import (
+    CALIBRATION,
     FORMAT,
     MANIFEST,
     SUMS,
     TENSORS,
     BundleError,
     Stored,
+    check_list,
     misfit,
     read,
     sums,
@@ -61,7 +58,7 @@ def save(detector: Detector, directory: Path) -> None:
         raise BundleError(f"{directory}: exists and is not a model bundle; name another directory")
     tensors = {_WEIGHTS + name: leaf for name, leaf in _weights(detector.state).items()}
     tensors |= {_HEADS + name: leaf for name, leaf in detector.heads.tensors().items()}
-    tensors["calibration.scores"] = detector.calibration.scores
+    tensors[CALIBRATION] = detector.calibration.scores
     manifest = {
         "format": FORMAT,
         "name": detector.name,
@@ -122,16 +119,14 @@ def assemble(stored: Stored) -> Detector:
         BundleError: its parts do not fit together.
     """
     try:
-        tensors = load_tensors(stored.tensors)
-        return _assemble(stored.directory, stored.manifest, stored.schema, tensors)
-    except (KeyError, TypeError, ValueError, SafetensorError, struct.error) as error:
+        return _assemble(stored)
+    except (KeyError, TypeError, ValueError) as error:
         raise BundleError(misfit(stored.directory, error)) from error
 
 
-def _assemble(
-    directory: Path, manifest: dict[str, Any], schema: Schema, tensors: dict[str, NDArray[Any]]
-) -> Detector:
-    encoder = Encoder.from_json(schema, manifest["encoder"])
+def _assemble(bundle: Stored) -> Detector:
+    directory, manifest, tensors = bundle.directory, bundle.manifest, bundle.tensors
+    encoder = Encoder.from_json(bundle.schema, manifest["encoder"])
     network = dict(manifest["network"])
     if (kind := network.pop("kind")) != "dense-vae":
         raise BundleError(f"{directory}: unknown network kind {kind}")
@@ -142,12 +137,8 @@ def _assemble(
     stored = {
         name.removeprefix(_HEADS): leaf for name, leaf in tensors.items() if name.startswith(_HEADS)
     }
-    for name in ("calibration.scores", *(_HEADS + name for name in stored)):
-        leaf = tensors[name]
-        if leaf.dtype != np.float32 or leaf.ndim != 1:
-            raise BundleError(
-                f"{directory}: {name} is {leaf.dtype}{list(leaf.shape)}, not a list of float32"
-            )
+    for name in stored:
+        check_list(directory, _HEADS + name, tensors[_HEADS + name])
     heads = FAMILIES[config.heads].from_tensors(encoder, stored)
     # Shapes only: initial weights would be drawn, compiled for, and thrown away.
     graph, state = nnx.split(nnx.eval_shape(lambda: build(config, encoder, heads)))
@@ -164,14 +155,14 @@ def _assemble(
             )
         flat.append((path, leaf.replace(jnp.asarray(value))))
     return Detector(
-        name=manifest["name"],
+        name=bundle.name,
         encoder=encoder,
         heads=heads,
         config=config,
         model=nnx.merge(graph, nnx.from_flat_state(flat)),
         usual_kl=float(manifest["usual_kl"]),
-        calibration=Calibration(tensors["calibration.scores"]),
-        clock_us=int(manifest["clock_us"]),
+        calibration=bundle.calibration,
+        clock_us=bundle.clock_us,
         provenance=manifest["provenance"],
     )
 

@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+
 from features.registry import SCHEMAS
 from features.schema import Schema
+from models.calibration import Calibration
 
 FORMAT = 1
 MANIFEST, TENSORS, SUMS = "manifest.json", "tensors.safetensors", "SHA256SUMS"
+CALIBRATION = "calibration.scores"
+"""The tensor of calibration scores."""
 
 
 class BundleError(Exception):
@@ -31,13 +40,15 @@ class Stored:
         directory: where it was read from.
         manifest: what it says of itself.
         schema: that of the rows it scores.
-        tensors: the octets of its tensors, not looked at yet.
+        tensors: its tensors by name; whether they fit the model is not looked at yet.
+        calibration: held-out benign scores, those among the tensors.
     """
 
     directory: Path
     manifest: dict[str, Any]
     schema: Schema
-    tensors: bytes
+    tensors: dict[str, NDArray[Any]]
+    calibration: Calibration
 
     @property
     def name(self) -> str:
@@ -84,11 +95,26 @@ def _read(directory: Path, wanted: str | None) -> Stored:
     try:
         manifest = json.loads(contents[MANIFEST])
         schema = _schema(directory, manifest, wanted)
-        stored = Stored(directory, manifest, schema, contents[TENSORS])
+        tensors = load_tensors(contents[TENSORS])
+        check_list(directory, CALIBRATION, tensors[CALIBRATION])
+        calibration = Calibration(tensors[CALIBRATION])
+        stored = Stored(directory, manifest, schema, tensors, calibration)
         _ = stored.name, stored.clock_us
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, SafetensorError, struct.error) as error:
         raise BundleError(misfit(directory, error)) from error
     return stored
+
+
+def check_list(directory: Path, name: str, leaf: NDArray[Any]) -> None:
+    """Refuse a tensor that is not a list of float32.
+
+    Raises:
+        BundleError: it is not; the message names it.
+    """
+    if leaf.dtype != np.float32 or leaf.ndim != 1:
+        raise BundleError(
+            f"{directory}: {name} is {leaf.dtype}{list(leaf.shape)}, not a list of float32"
+        )
 
 
 def misfit(directory: Path, error: Exception) -> str:

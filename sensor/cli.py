@@ -354,11 +354,11 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     from sensor.triage import triage
     from sensor.verdict import Verdict, check_rate
 
-    check_rate(args.fpr)
     try:
         model = read(args.model)
     except BundleError as error:
         raise ModelError(str(error)) from error
+    check_rate(args.fpr, model.name, model.calibration)
 
     def ready() -> tuple[Detector, Verdict]:
         """The model and its verdict, loaded with all that scores."""

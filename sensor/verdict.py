@@ -10,6 +10,7 @@ import numpy as np
 
 from features.flows import FlowBatch
 from features.schema import FloatArray
+from models.calibration import Calibration
 from sensor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,14 +42,19 @@ class Alert:
     reasons: tuple[Reason, ...]
 
 
-def check_rate(fpr: float) -> None:
-    """Refuse what is no rate, before anything is begun.
+def check_rate(fpr: float, model: str, calibration: Calibration) -> None:
+    """Refuse a false-positive rate that a model cannot keep.
 
     Raises:
-        UsageError: it is not between 0 and 1.
+        UsageError: it is none, or the calibration cannot tell so small a rate from none.
     """
     if not 0.0 < fpr < 1.0:
         raise UsageError(f"--fpr {fpr:g}: give a rate between 0 and 1, e.g. 0.01")
+    if fpr < calibration.smallest_p:
+        raise UsageError(
+            f"--fpr {fpr:g}: model {model} was calibrated on {calibration.count} benign flows "
+            f"and can tell rates down to {calibration.smallest_p:.2g}"
+        )
 
 
 class Verdict:
@@ -58,15 +64,9 @@ class Verdict:
         """Set the rate of benign flows that may be alerted.
 
         Raises:
-            UsageError: the model's calibration cannot tell so small a rate from none.
+            UsageError: :func:`check_rate` refuses it.
         """
-        check_rate(fpr)
-        if fpr < detector.calibration.smallest_p:
-            raise UsageError(
-                f"--fpr {fpr:g}: model {detector.name} was calibrated on "
-                f"{detector.calibration.count} benign flows and can tell rates down to "
-                f"{detector.calibration.smallest_p:.2g}"
-            )
+        check_rate(fpr, detector.name, detector.calibration)
         self._detector = detector
         self._fpr = fpr
 

@@ -14,6 +14,7 @@ from examples.traffic import Host
 from features.context import Capacities
 from features.flows import FlowBatch
 from features.registry import SCHEMAS
+from models.manifest import Stored
 from sensor import triage as triage_module
 from sensor.meter.base import MemoryMeter
 from sensor.pipeline import measure
@@ -81,6 +82,8 @@ def test_triage_says_what_was_forgotten(
 ) -> None:
     path = small_pcap(tmp_path / "some.pcap", syn(1025))
     detector = untrained("flow", "histogram")
+    stored = Stored(tmp_path, {"name": "toy", "clock_us": 1000}, detector.schema, {},
+                    detector.calibration)  # fmt: skip
     for count, line in (
         (2, ""),
         (5, "context of the hosts was full; forgotten, the oldest first: 6 hosts, 3 pairs"),
@@ -88,8 +91,9 @@ def test_triage_says_what_was_forgotten(
         meter = MemoryMeter([strangers(count, 0)], 1000)
         monkeypatch.setattr(triage_module, "open_meter", lambda *_, meter=meter, **__: meter)
         summary = triage_module.triage(
-            [path], detector, Verdict(detector, 0.5), _Nowhere(), Console(quiet=True)
-        )
+            [path], stored, lambda: (detector, Verdict(detector, 0.5)), _Nowhere(),
+            Console(quiet=True),
+        )  # fmt: skip
         assert summary.forgotten == ({"hosts": 6, "pairs": 3} if line else {})
         assert capsys.readouterr().err == (f"flowvane: warning: {line}\n" if line else "")
 
