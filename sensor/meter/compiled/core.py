@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.flows import NEVER, Ending, FlowBatch
+from features.flows import FLOW_DTYPE, NEVER, Ending, FlowBatch, copy_flows
 from features.schema import MeterSettings
 from sensor.meter.compiled import engine
 from sensor.meter.compiled.layout import (
@@ -28,7 +29,7 @@ from sensor.meter.compiled.layout import (
     TABLE_FULL,
     WAY,
 )  # fmt: skip
-from sensor.meter.compiled.record import rows_of
+from sensor.meter.compiled.record import without_odd_text
 from sensor.meter.content import CONTENT_FIELDS, Content, Protocol
 
 BATCH_FLOWS = 1024
@@ -39,6 +40,8 @@ _DATAGRAMS = 1024
 _FIRST_SLOTS = 4096
 _PACKETS_AT_ONCE = 65_536
 """Packets in one call of the compiled loop at most, so that signals are heard in between."""
+
+_SHOWN = attrgetter(*CONTENT_FIELDS)
 
 _NOTHING_COMPILED = frozenset({"interface.py", "live.py"})
 """Sources that no machine code is made from."""
@@ -124,8 +127,8 @@ class FlowTable:
             (np.zeros(REMEMBERED, np.uint64), np.zeros(2 * REMEMBERED, CONNECTION)),
         )  # fmt: skip
         self._done = (
-            np.zeros(BATCH_FLOWS, STATE), np.zeros(2 * BATCH_FLOWS, WAY),
-            np.zeros(BATCH_FLOWS, engine.flow_dtype()), np.zeros(BATCH_FLOWS, np.uint8),
+            np.zeros(BATCH_FLOWS, np.int64), np.zeros(BATCH_FLOWS * FLOW_DTYPE.itemsize, np.uint8),
+            np.zeros(BATCH_FLOWS, np.uint8), np.zeros(1, engine.flow_dtype()),
         )  # fmt: skip
         blank = np.zeros(1, STATE)
         blank["syn_us"] = blank["synack_us"] = blank["ack_us"] = NEVER
@@ -247,18 +250,27 @@ class FlowTable:
         count = int(self._control[0]["rows"])
         if not count:
             return None
-        states, ways, flows, endings = self._done
-        rows = rows_of(states[:count], ways[: 2 * count].reshape(-1, 2), flows[:count])
-        rows["ending"] = endings[:count]
-        early = endings[:count] == Ending.EARLY
-        for place in np.flatnonzero(states["text_peeked"][:count]):
-            serial = int(states["serial"][place])
-            content = self._contents[serial] if early[place] else self._contents.pop(serial)
-            for name in CONTENT_FIELDS:
-                # What the loop saw of HTTP by itself is in the row already.
-                rows[name][place] = max(rows[name][place], getattr(content, name))
+        serials, octets, odd, _ = self._done
+        rows = copy_flows(octets[: count * FLOW_DTYPE.itemsize].view(FLOW_DTYPE))
+        for place in np.flatnonzero(odd[:count]):
+            without_odd_text(rows[place : place + 1])
+        self._add_contents(rows, serials[:count])
         self._control[0]["rows"] = 0
         return rows
+
+    def _add_contents(self, rows: FlowBatch, serials: NDArray[np.int64]) -> None:
+        """Put what Python has read of the flows' texts into ``[B]`` rows."""
+        places = np.flatnonzero(serials != NONE)
+        if not len(places):
+            return
+        shown = []
+        early = (rows["ending"][places] == Ending.EARLY).tolist()
+        for serial, goes_on in zip(serials[places].tolist(), early, strict=True):
+            content = self._contents[serial] if goes_on else self._contents.pop(serial)
+            shown.append(_SHOWN(content))
+        for name, column in zip(CONTENT_FIELDS, np.array(shown).T, strict=True):
+            # What the loop saw of HTTP by itself is in the row already.
+            rows[name][places] = np.maximum(rows[name][places], column)
 
     def _read_peeks(self) -> None:
         """Let Python read the text that the loop has kept for it."""

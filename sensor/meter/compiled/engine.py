@@ -156,14 +156,6 @@ def flow_dtype() -> np.dtype[np.void]:
 
 
 @cache
-def flow_texts() -> NDArray[np.int64]:
-    """Offset and size of the C strings among the fields of :func:`flow_dtype`, ``[T, 2]``."""
-    fields = (flow_dtype().fields or {}).values()
-    places = [(offset, kind.itemsize) for kind, offset, *_ in fields if kind.kind == "S"]
-    return np.array(places, np.int64)
-
-
-@cache
 def register() -> None:
     """Make the engine's functions known to compiled code, under :data:`SYMBOL_PREFIX`.
 

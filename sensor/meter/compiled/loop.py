@@ -6,7 +6,8 @@ of :mod:`sensor.meter.compiled.layout`. :func:`run_clock` moves the time without
 
 - `table`: states, ways, index, datagrams (layouts STATE, WAY, uint64, DATAGRAM), and the ring and
   the index of remembered connections;
-- `done`: states, ways, engine's flows and endings of the flows that have finished;
+- `done`: of the flows that have finished: the serial of those whose text Python has read, the rows,
+  whether a text is odd, and an array of the engine's flows, for its dtype;
 - `text`: peeks and their octets, for Python to read;
 - `fresh`: the engine's packet with one that stays zero, room for a key, a blank STATE and WAY.
 """
@@ -17,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from features.flows import Ending, TcpFlag
-from sensor.meter.compiled.engine import flow_dtype, flow_texts
+from features.flows import FLOW_DTYPE, Ending, TcpFlag
 from sensor.meter.compiled.fragments import first_fragment, is_fragment, later_fragment
 from sensor.meter.compiled.layout import (
     CLOSING_LIST,
@@ -30,7 +30,9 @@ from sensor.meter.compiled.layout import (
     PEEKS_FULL,
     READ_ERROR,
     ROWS_FULL,
+    STATE,
     TABLE_FULL,
+    WAY,
 )  # fmt: skip
 from sensor.meter.compiled.memory import (
     Number,
@@ -46,8 +48,8 @@ from sensor.meter.compiled.memory import (
     meter_initialize_flow,
     meter_update_flow,
     record_at,
-    store_u8,
 )  # fmt: skip
+from sensor.meter.compiled.record import write_row
 from sensor.meter.compiled.sizes import flow_time, payload_sizes, way_time
 from sensor.meter.compiled.table import (
     append,
@@ -79,36 +81,28 @@ _IDLE, _ACTIVE, _FIN, _EVICTED, _EARLY = (
 _TCP, _ICMP, _ICMP6 = 6, 1, 58
 _SYN = int(TcpFlag.SYN)
 _NO_TEXT = 0
-_FLOW_BYTES, _FLOW_TEXTS = flow_dtype().itemsize, flow_texts()
+_ROW_BYTES, _STATE_BYTES, _WAY_BYTES = FLOW_DTYPE.itemsize, STATE.itemsize, WAY.itemsize
 _ETHERNET = 14
 """Octets before the IP header, of which there are no more than were captured after them."""
 
 
 @inlined
-def _blank_behind_zeros(flow: int) -> None:
-    """Zero what C left behind the end of each text in a copy of the engine's flow."""
-    for number in range(_FLOW_TEXTS.shape[0]):
-        at = flow + _FLOW_TEXTS[number, 0]
-        end = at + _FLOW_TEXTS[number, 1]
-        while at < end and load_u8(np.uint64(at)):
-            at += 1
-        while at < end:
-            store_u8(np.uint64(at), np.uint8(0))
-            at += 1
-
-
-@inlined
 def _report(control: Any, table: Any, done: Any, slot: int, ending: int) -> None:
-    """Copy what is kept of a flow to the next row of the finished ones."""
+    """Write what is kept of a flow to the next row of the finished ones."""
     states, ways = table[0], table[1]
-    done_states, done_ways, done_flows, done_endings = done
-    row = control.rows
-    done_states[row] = states[slot]
-    done_ways[2 * row] = ways[2 * slot]
-    done_ways[2 * row + 1] = ways[2 * slot + 1]
-    done_flows[row] = record_at(done_flows, states[slot].flow)
-    _blank_behind_zeros(np.int64(address_of(done_flows)) + row * _FLOW_BYTES)
-    done_endings[row] = ending
+    serials, rows, odd, flows = done
+    row, state = control.rows, states[slot]
+    record = state, ways[2 * slot], ways[2 * slot + 1], record_at(flows, state.flow)
+    plain = write_row(
+        np.int64(address_of(rows)) + row * _ROW_BYTES,
+        np.int64(address_of(states)) + slot * _STATE_BYTES,
+        np.int64(address_of(ways)) + 2 * slot * _WAY_BYTES,
+        np.int64(state.flow),
+        record,
+        ending,
+    )
+    serials[row] = state.serial if state.text_peeked else NONE
+    odd[row] = not plain
     control.rows += 1
 
 

@@ -25,10 +25,10 @@ inlined: Callable[..., Any] = njit(
 """For what those call: it has no entry of its own, so it takes less to compile, and no cache."""
 
 
-def _loader(name: str, numba_type: Any, bits: int) -> Any:
+def _loader(name: str, numba_type: Any, kind: Any) -> Any:
     def load(typing_context: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            place = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
+            place = builder.inttoptr(arguments[0], kind.as_pointer())
             value = builder.load(place)
             value.align = 1
             return value
@@ -40,21 +40,30 @@ def _loader(name: str, numba_type: Any, bits: int) -> Any:
     return intrinsic(load)
 
 
-load_u8 = _loader("load_u8", types.uint8, 8)
-load_u32 = _loader("load_u32", types.uint32, 32)
-load_i64 = _loader("load_i64", types.int64, 64)
+load_u8 = _loader("load_u8", types.uint8, ir.IntType(8))
+load_u32 = _loader("load_u32", types.uint32, ir.IntType(32))
+load_i64 = _loader("load_i64", types.int64, ir.IntType(64))
+load_f64 = _loader("load_f64", types.float64, ir.DoubleType())
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def store_u8(typing_context: Any, address: Any, value: Any) -> Any:
-    """Write an octet to an address (uint64)."""
+def _storer(name: str, numba_type: Any, kind: Any) -> Any:
+    def store(typing_context: Any, address: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            place = builder.inttoptr(arguments[0], kind.as_pointer())
+            builder.store(arguments[1], place, align=1)
+            return context.get_dummy_value()
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-        builder.store(arguments[1], place)
-        return context.get_dummy_value()
+        return types.void(types.uint64, numba_type), generate
 
-    return types.void(types.uint64, types.uint8), generate
+    store.__name__ = store.__qualname__ = name
+    store.__doc__ = f"Write a {numba_type} to an address (uint64), whatever its alignment."
+    return intrinsic(store)
+
+
+store_u8 = _storer("store_u8", types.uint8, ir.IntType(8))
+store_u32 = _storer("store_u32", types.uint32, ir.IntType(32))
+store_i64 = _storer("store_i64", types.int64, ir.IntType(64))
+store_f64 = _storer("store_f64", types.float64, ir.DoubleType())
 
 
 @intrinsic  # type: ignore[untyped-decorator]
