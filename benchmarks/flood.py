@@ -201,7 +201,7 @@ def read_triage(
 ) -> tuple[MeterCounters, Watch, int]:
     """What ``flowvane triage`` does with a capture, but for writing the alerts."""
     from models.bundle import load
-    from sensor.eve import alert_event, encode
+    from sensor.eve import event_lines
     from sensor.pipeline import measure, score
     from sensor.report import AlertGroups
     from sensor.verdict import Verdict
@@ -212,10 +212,10 @@ def read_triage(
     meter = CompiledMeter(chains_of(flood, path), schema.meter, detector.clock_us, options)
     for scored in score(measure(meter, schema, detector.clock_us), detector):
         watch.see(scored.flows)
-        for alert in verdict.alerts(scored.flows, scored.rows, scored.scores):
-            encode(alert_event(alert, detector.name, {"pcap_filename": path.name}))
-            groups.add(alert, path.name)
-            alerts += 1
+        found = verdict.alerts(scored.flows, scored.rows, scored.scores)
+        event_lines(found, detector.name, [{"pcap_filename": path.name}] * len(found))
+        groups.add(found, [path.name] * len(found))
+        alerts += len(found)
     groups.table()
     return meter.counters, watch, alerts
 

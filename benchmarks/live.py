@@ -32,7 +32,7 @@ from features.flows import Ending, FlowBatch
 from features.schema import MeterSettings
 from models.bundle import load
 from models.detector import Detector
-from sensor.eve import alert_event, encode
+from sensor.eve import event_lines
 from sensor.live import measure_live, score_live, warm_up
 from sensor.meter.compiled.interface import CaptureSettings
 from sensor.meter.compiled.live import LiveMeter, packets_of
@@ -171,12 +171,9 @@ def consume(meter: LiveMeter, detector: Detector | None, fpr: float, folder: Pat
     verdict, output, alerts = Verdict(detector, fpr), RegularFile(folder / "eve.json"), 0
     measured = measure_live(meter, detector.schema, detector.clock_us)
     for scored in score_live(measured, detector):
-        lines = [
-            encode(alert_event(alert, detector.name, {"in_iface": OURS}))
-            for alert in verdict.alerts(scored.flows, scored.rows, scored.scores)
-        ]
-        output.write(lines)
-        alerts += len(lines)
+        found = verdict.alerts(scored.flows, scored.rows, scored.scores)
+        output.write(event_lines(found, detector.name, [{"in_iface": OURS}] * len(found)))
+        alerts += len(found)
     output.close()
     return alerts
 

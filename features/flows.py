@@ -11,6 +11,7 @@ a coarser clock says so (:attr:`sensor.meter.Meter.clock_us`).
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -242,8 +243,8 @@ def unpack_address(packed: Any, ip_version: int) -> str:
     """The text of 16 address bytes; IPv6 is spelled out in full, as Suricata does."""
     raw = bytes(packed)
     if ip_version == 4:
-        return str(ipaddress.IPv4Address(raw[12:]))
-    return ipaddress.IPv6Address(raw).exploded
+        return socket.inet_ntop(socket.AF_INET, raw[12:])
+    return raw.hex(":", -2)
 
 
 def address_keys(packed: NDArray[np.uint8]) -> NDArray[np.uint64]:

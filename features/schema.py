@@ -73,12 +73,16 @@ class Feature:
 
     def show(self, value: float) -> str:
         """`value` as a person would write it: the term of a category, a short number."""
+        return self.show_all([value])[0]
+
+    def show_all(self, values: Sequence[float]) -> list[str]:
+        """Each of `values` as :meth:`show` writes it."""
         if self.kind is Kind.CATEGORICAL:
-            code = int(value)
-            return self.vocabulary[code] if 0 <= code < len(self.vocabulary) else "(unknown)"
+            terms = dict(enumerate(self.vocabulary))
+            return [terms.get(int(value), "(unknown)") for value in values]
         if self.kind in (Kind.COUNT, Kind.BINARY):
-            return f"{round(value)}"
-        return f"{value:.3g}"
+            return [f"{round(value)}" for value in values]
+        return [f"{value:.3g}" for value in values]
 
 
 @dataclass(frozen=True, slots=True)

@@ -391,12 +391,12 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
 
 def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane features`."""
-    from sensor.captures import CaptureSpool, chain, shown
+    from sensor.captures import CaptureSpool, chain
     from sensor.errors import OutputError
     from sensor.featurefile import feature_columns, open_writer
     from sensor.meter.choice import open_meter
     from sensor.pipeline import measure
-    from sensor.triage import open_captures, tell_forgotten
+    from sensor.triage import files_of, open_captures, tell_forgotten
 
     schema = SCHEMAS[args.schema]
     writer = open_writer(args.output, schema)
@@ -413,10 +413,7 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
                 for measured in measure(
                     meter, schema, max(meter.clock_us, CLOCKS[args.clock]), forgotten
                 ):
-                    seen_in = [
-                        shown(chains[int(flow["origin"])].file_at(int(flow["last_us"])))
-                        for flow in measured.flows
-                    ]
+                    seen_in = files_of(measured.flows, chains)
                     writer.write(feature_columns(measured, schema, seen_in))
                     flows = measured.flows
                     advance(float((flows["src_packets"] + flows["dst_packets"]).sum()))

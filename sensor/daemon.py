@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from models.detector import Detector
-from sensor.eve import alert_event, encode
+from sensor.eve import event_lines
 from sensor.live import measure_live, score_live
 from sensor.meter.compiled.live import LiveCounters, LiveMeter
 from sensor.outputs.base import Output
@@ -82,15 +82,14 @@ def run(
         OutputError: the alerts cannot be written; the capture has ended.
     """
     summary, begun = RunSummary(meter.counters), time.monotonic()
+    places = [{"in_iface": name} for name in interfaces]
     with _stopped_by_signals(meter), closing(meter):
         measured = measure_live(meter, detector.schema, detector.clock_us, summary.forgotten)
         for scored in score_live(_telling(measured, meter, console), detector):
-            lines = []
-            for alert in verdict.alerts(scored.flows, scored.rows, scored.scores):
-                place = {"in_iface": interfaces[int(alert.flow["origin"])]}
-                lines.append(encode(alert_event(alert, detector.name, place)))
-            output.write(lines)
-            summary.alerts += len(lines)
+            alerts = verdict.alerts(scored.flows, scored.rows, scored.scores)
+            seen_on = [places[origin] for origin in alerts.flows["origin"].tolist()]
+            output.write(event_lines(alerts, detector.name, seen_on))
+            summary.alerts += len(alerts)
     summary.seconds = time.monotonic() - begun
     return summary
 

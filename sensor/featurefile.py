@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from features.flows import Ending, unpack_address
+from features.flows import Ending
 from features.schema import Kind, Schema
 from sensor.errors import OutputError, UsageError
 from sensor.eve import PROTOCOL_NAMES, timestamp
-from sensor.identity import community_id, flow_id
+from sensor.identity import address_texts, community_ids, flow_ids
 from sensor.pipeline import Measured
 
 KEY_COLUMNS = (
@@ -111,24 +111,24 @@ def open_writer(path: Path, schema: Schema) -> FeatureWriter:
 def feature_columns(measured: Measured, schema: Schema, seen_in: list[str]) -> dict[str, list[Any]]:
     """Named columns of the flows' keys and features, in file order."""
     flows = measured.flows
-    versions = flows["ip_version"]
+    sources, destinations = address_texts(flows)
     columns: dict[str, list[Any]] = {
-        "flow_id": [flow_id(flow) for flow in flows],
-        "community_id": [community_id(flow) for flow in flows],
+        "flow_id": flow_ids(flows),
+        "community_id": community_ids(flows),
         "pcap_filename": seen_in,
         "start": [timestamp(time) for time in flows["first_us"]],
         "end": [timestamp(time) for time in flows["last_us"]],
         "ending": [Ending(code).name.lower() for code in flows["ending"]],
-        "src_ip": [unpack_address(a, v) for a, v in zip(flows["src_ip"], versions, strict=True)],
+        "src_ip": sources,
         "src_port": flows["src_port"].tolist(),
-        "dst_ip": [unpack_address(a, v) for a, v in zip(flows["dst_ip"], versions, strict=True)],
+        "dst_ip": destinations,
         "dst_port": flows["dst_port"].tolist(),
         "protocol": [PROTOCOL_NAMES.get(int(p), f"{p:03d}") for p in flows["protocol"]],
     }
     for at, feature in enumerate(schema.features):
         values = measured.rows[:, at]
         if feature.kind is Kind.CATEGORICAL:
-            columns[feature.name] = [feature.show(value) for value in values]
+            columns[feature.name] = feature.show_all(values.tolist())
         else:
             number = int if feature.kind in _WHOLE else float
             columns[feature.name] = [None if np.isnan(v) else number(v) for v in values]

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from features.flows import unpack_address
 from sensor.eve import PROTOCOL_NAMES
-from sensor.verdict import Alert, Reason
+from sensor.identity import address_texts
+from sensor.verdict import Alert, Alerts, Reason
 
 T = TypeVar("T")
 
@@ -124,25 +125,31 @@ class AlertGroups:
         self._most = most
         self._groups: dict[tuple[str, str, int], AlertGroup] = {}
 
-    def add(self, alert: Alert, seen_in: str) -> None:
-        """Count an alert."""
-        flow = alert.flow
-        version = int(flow["ip_version"])
-        src, dst = (unpack_address(flow[f"{side}_ip"], version) for side in ("src", "dst"))
-        key = src, dst, int(flow["protocol"])
+    def add(self, alerts: Alerts, seen_in: Sequence[str]) -> None:
+        """Count ``[A]`` alerts and where each was seen."""
+        flows = alerts.flows
+        columns = [flows["protocol"].tolist(), flows["dst_port"].tolist(), alerts.score.tolist()]
+        for at, (src, dst, protocol, port, score) in enumerate(
+            zip(*address_texts(flows), *columns, strict=True)
+        ):
+            key = self._key(src, dst, protocol)
+            group = self._groups.get(key)
+            if group is None:
+                group = self._groups[key] = AlertGroup(alerts[at], seen_in[at])
+            elif score > group.worst.score:
+                group.worst, group.seen_in = alerts[at], seen_in[at]
+            group.count += 1
+            group.ports.add(port)
+            if len(group.sources) < self._most:
+                group.sources.add(src)
+
+    def _key(self, src: str, dst: str, protocol: int) -> tuple[str, str, int]:
+        key = src, dst, protocol
         if key not in self._groups and len(self._groups) >= self._most:
-            key = "", dst, int(flow["protocol"])
-        if key not in self._groups and len(self._groups) >= 2 * self._most - 1:
-            key = "", "", int(flow["protocol"])
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = AlertGroup(alert, seen_in)
-        elif alert.score > group.worst.score:
-            group.worst, group.seen_in = alert, seen_in
-        group.count += 1
-        group.ports.add(int(flow["dst_port"]))
-        if len(group.sources) < self._most:
-            group.sources.add(src)
+            key = "", dst, protocol
+            if key not in self._groups and len(self._groups) >= 2 * self._most - 1:
+                key = "", "", protocol
+        return key
 
     def _merged(self) -> list[AlertGroup]:
         """The groups, those of many sources on one service of one host made one."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from features.flows import FlowBatch
 from features.schema import Schema
 from sensor.ahead import Ahead
 from sensor.captures import Capture, CaptureSpool, Chain, chain, shown
 from sensor.errors import ExitCode, InputError
-from sensor.eve import alert_event, encode
+from sensor.eve import event_lines
 from sensor.meter.base import Meter, MeterCounters
 from sensor.meter.choice import open_meter
 from sensor.outputs.base import Output
@@ -143,15 +144,12 @@ def triage(
             ):
                 detector, verdict = ready()
                 for scored in score(measured, detector):
-                    lines = []
-                    for alert in verdict.alerts(scored.flows, scored.rows, scored.scores):
-                        origin = chains[int(alert.flow["origin"])]
-                        seen_in = shown(origin.file_at(int(alert.flow["last_us"])))
-                        event = alert_event(alert, detector.name, {"pcap_filename": seen_in})
-                        lines.append(encode(event))
-                        summary.groups.add(alert, seen_in)
-                    output.write(lines)
-                    summary.alerts += len(lines)
+                    alerts = verdict.alerts(scored.flows, scored.rows, scored.scores)
+                    seen_in = files_of(alerts.flows, chains)
+                    places = [{"pcap_filename": name} for name in seen_in]
+                    output.write(event_lines(alerts, detector.name, places))
+                    summary.groups.add(alerts, seen_in)
+                    summary.alerts += len(alerts)
                     packets = scored.flows["src_packets"] + scored.flows["dst_packets"]
                     advance(int(packets.sum()))
         except KeyboardInterrupt:
@@ -163,6 +161,12 @@ def triage(
             _tell_empty(captures, chains, meter.counters.empty_origins, console)
     summary.seconds = time.monotonic() - begun
     return summary
+
+
+def files_of(flows: FlowBatch, chains: Sequence[Chain]) -> list[str]:
+    """The name of the file in which each of ``[B]`` flows ended."""
+    ends = zip(flows["origin"].tolist(), flows["last_us"].tolist(), strict=True)
+    return [shown(chains[origin].file_at(last_us)) for origin, last_us in ends]
 
 
 def tell_forgotten(forgotten: Mapping[str, int], console: Console) -> None:

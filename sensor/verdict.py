@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from features.flows import FlowBatch
+from features.flows import FLOW_DTYPE, FlowBatch
 from features.schema import FloatArray
 from models.calibration import Calibration
 from sensor.errors import UsageError
@@ -21,14 +21,16 @@ TOP_FEATURES = 5
 """Features named in an alert."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """One feature of an anomalous flow: seen, expected, and its part of the score in nats."""
 
     feature: str
     observed: str
     expected: str
     part: float
+
+
+Reasons = tuple[Reason, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,31 @@ class Alert:
     score: float
     p_value: float
     severity: int
-    reasons: tuple[Reason, ...]
+    reasons: Reasons
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Flows that do not fit, in the order they came: ``[A]`` each."""
+
+    flows: FlowBatch
+    score: FloatArray
+    p_value: FloatArray
+    severity: NDArray[np.int_]
+    reasons: list[Reasons]
+
+    def __len__(self) -> int:
+        return len(self.flows)
+
+    def __getitem__(self, at: int) -> Alert:
+        """One of them; it keeps nothing of the others in memory."""
+        return Alert(
+            flow=np.frombuffer(self.flows[at].tobytes(), FLOW_DTYPE)[0],
+            score=float(self.score[at]),
+            p_value=float(self.p_value[at]),
+            severity=int(self.severity[at]),
+            reasons=self.reasons[at],
+        )
 
 
 def check_rate(fpr: float, model: str, calibration: Calibration) -> None:
@@ -70,41 +96,40 @@ class Verdict:
         self._detector = detector
         self._fpr = fpr
 
-    def alerts(self, flows: FlowBatch, rows: FloatArray, scores: Scores) -> Iterator[Alert]:
-        """The alerts among ``[B]`` flows with their rows ``[B, F]`` and scores, in order."""
+    def alerts(self, flows: FlowBatch, rows: FloatArray, scores: Scores) -> Alerts:
+        """The alerts among ``[B]`` flows with their rows ``[B, F]`` and scores."""
         chosen = np.flatnonzero(scores.p_value <= self._fpr)
-        if not len(chosen):
-            return
-        expected = self._detector.expected(rows[chosen])
-        for place, at in enumerate(chosen):
-            yield Alert(
-                flow=flows[at],
-                score=float(scores.score[at]),
-                p_value=float(scores.p_value[at]),
-                severity=self.severity(float(scores.p_value[at])),
-                reasons=self._reasons(rows[at], scores.parts[at], expected[place]),
-            )
-
-    def severity(self, p_value: float) -> int:
-        """1 (high) to 3, as Suricata counts: a tenth of the wanted rate is 1, a third 2."""
-        if p_value <= self._fpr / 10:
-            return 1
-        return 2 if p_value <= self._fpr / 3 else 3
-
-    def _reasons(
-        self, row: FloatArray, parts: FloatArray, expected: FloatArray
-    ) -> tuple[Reason, ...]:
-        features = self._detector.features
-        columns = self._detector.columns
-        # Stable, so that equal parts are named in the schema's order.
-        order = np.argsort(-parts, kind="stable")[:TOP_FEATURES]
-        return tuple(
-            Reason(
-                feature=features[at].name,
-                observed=features[at].show(float(row[columns[at]])),
-                expected=features[at].show(float(expected[at])),
-                part=float(parts[at]),
-            )
-            for at in order
-            if parts[at] > 0.0
+        p_value = scores.p_value[chosen]
+        return Alerts(
+            # Taking copies whole rows; an index, field by field.
+            flows=flows.take(chosen),
+            score=scores.score[chosen],
+            p_value=p_value,
+            severity=self._severity(p_value),
+            reasons=self._reasons(rows[chosen], scores.parts[chosen]),
         )
+
+    def _severity(self, p_value: FloatArray) -> NDArray[np.int_]:
+        """1 (high) to 3, as Suricata counts: a tenth of the wanted rate is 1, a third 2."""
+        return np.where(p_value <= self._fpr / 10, 1, np.where(p_value <= self._fpr / 3, 2, 3))
+
+    def _reasons(self, rows: FloatArray, parts: FloatArray) -> list[Reasons]:
+        """The reasons of alerts with rows ``[A, F]`` and parts ``[A, U]``, the largest first."""
+        if not len(rows):
+            return []
+        features, columns = self._detector.features, self._detector.columns
+        expected = self._detector.expected(rows)
+        # Stable, so that equal parts are named in the schema's order.
+        order = np.argsort(-parts, axis=1, kind="stable")[:, :TOP_FEATURES]
+        largest = np.take_along_axis(parts, order, axis=1)
+        names, was, should = (np.empty(order.shape, object) for _ in range(3))
+        for at in np.unique(order):
+            alert, place = np.nonzero(order == at)
+            names[alert, place] = features[at].name
+            was[alert, place] = features[at].show_all(rows[alert, columns[at]].tolist())
+            should[alert, place] = features[at].show_all(expected[alert, at].tolist())
+        listed = (column.tolist() for column in (names, was, should, largest))
+        return [
+            tuple(reason for reason in map(Reason, *alert) if reason.part > 0.0)
+            for alert in zip(*listed, strict=True)
+        ]

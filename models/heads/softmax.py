@@ -46,8 +46,7 @@ class FlatSoftmax:
 
     def head(self, raw: NDArray[np.float32], at: int) -> NDArray[np.float64]:
         """Probabilities of one head's codes, ``[B, sizes[at]]``."""
-        logits = LOGIT_CAP * np.tanh(raw.astype(np.float64) / LOGIT_CAP)
-        own = logits[:, self.starts[at] : self.starts[at] + self.sizes[at]]
-        weights = np.exp(own)
+        own = raw[:, self.starts[at] : self.starts[at] + self.sizes[at]].astype(np.float64)
+        weights = np.exp(LOGIT_CAP * np.tanh(own / LOGIT_CAP))
         probabilities: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
         return probabilities

@@ -21,7 +21,7 @@ from features.flows import (
     unpack_address,
 )
 from features.stream import TIME_FIELDS
-from sensor.identity import community_id
+from sensor.identity import community_ids
 
 steady = settings(max_examples=50, deadline=None, database=None, derandomize=True)
 
@@ -164,4 +164,4 @@ def test_addresses_of_a_flow_make_its_community_id(
     flows["ip_version"], flows["protocol"] = 4, protocol
     flows["src_ip"], flows["dst_ip"] = packed(src), packed(dst)
     flows["src_port"], flows["dst_port"] = src_port, dst_port
-    assert community_id(flows[0]) == expected
+    assert community_ids(flows) == [expected]

@@ -18,9 +18,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from features.flows import Ending, FlowBatch, empty_flows, pack_address, unpack_address
-from sensor.eve import PROTOCOL_NAMES, SID_OF_MODEL, alert_event, encode, signature_id, timestamp
-from sensor.identity import community_id, flow_id
-from sensor.verdict import Alert, Reason
+from sensor.eve import (
+    PROTOCOL_NAMES,
+    SID_OF_MODEL,
+    alert_events,
+    app_proto,
+    encode,
+    event_lines,
+    signature_id,
+    timestamp,
+)
+from sensor.identity import community_ids, flow_ids
+from sensor.verdict import Alerts, Reason
 from tests.helpers import eve_schemas, faults, make_flow
 
 TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}\+0000")
@@ -28,13 +37,32 @@ WITH_PORTS = (6, 17, 132, 136)
 LAST_US = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()) * 1_000_000 + 999_999
 
 
-def alert_on(flow: FlowBatch, **more: Any) -> Alert:
-    given = {"score": 12.5, "p_value": 0.001, "severity": 1, "reasons": ()} | more
-    return Alert(flow=flow[0], **given)
+def alert_on(
+    flow: FlowBatch, score: float = 12.5, p_value: float = 0.001, severity: int = 1,
+    reasons: tuple[Reason, ...] = (),
+) -> Alerts:  # fmt: skip
+    """One alert."""
+    return Alerts(flow, np.array([score]), np.array([p_value]), np.array([severity]), [reasons])
+
+
+def event(alert: Alerts, model: str, place: dict[str, str]) -> dict[str, Any]:
+    (only,) = alert_events(alert, model, [place])
+    return only
 
 
 def event_of(flow: FlowBatch, model: str = "nsl-kdd", **more: Any) -> dict[str, Any]:
-    return alert_event(alert_on(flow, **more), model, {"pcap_filename": "some.pcap"})
+    return event(alert_on(flow, **more), model, {"pcap_filename": "some.pcap"})
+
+
+def joined(alerts: list[Alerts]) -> Alerts:
+    """Several alerts as one batch."""
+    if not alerts:
+        return Alerts(empty_flows(), np.empty(0), np.empty(0), np.empty(0, int), [])
+    columns = ("flows", "score", "p_value", "severity")
+    return Alerts(
+        *(np.concatenate([getattr(alert, name) for alert in alerts]) for name in columns),
+        [reasons for alert in alerts for reasons in alert.reasons],
+    )
 
 
 # Anything
@@ -79,8 +107,8 @@ def flows(draw: st.DrawFn) -> FlowBatch:
 amounts = st.floats(0, 1e12)
 words = st.text(max_size=12)
 alerts = st.builds(
-    Alert,
-    flow=flows().map(lambda batch: batch[0]),
+    alert_on,
+    flow=flows(),
     score=amounts,
     p_value=st.floats(0, 1),
     severity=st.integers(1, 3),
@@ -108,21 +136,21 @@ def test_the_schemas_refuse_what_they_do_not_know() -> None:
 @settings(max_examples=200, deadline=None, database=None)
 @given(alert=alerts, model=names, place=names, key=st.sampled_from(["pcap_filename", "in_iface"]))
 @eve_schemas
-def test_any_alert_is_a_valid_event(alert: Alert, model: str, place: str, key: str) -> None:
-    assert not faults(alert_event(alert, model, {key: place}))
+def test_any_alert_is_a_valid_event(alert: Alerts, model: str, place: str, key: str) -> None:
+    assert not faults(event(alert, model, {key: place}))
 
 
 @settings(max_examples=200, deadline=None, database=None)
 @given(alert=alerts, model=names, place=names)
 def test_any_alert_is_one_line_that_readers_understand(
-    alert: Alert, model: str, place: str
+    alert: Alerts, model: str, place: str
 ) -> None:
-    event = alert_event(alert, model, {"pcap_filename": place})
-    line = encode(event)
+    made = event(alert, model, {"pcap_filename": place})
+    line = encode(made)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     again = json.loads(line)
-    assert again == event
+    assert again == made
     assert again["event_type"] == "alert"
     flow = again["flow"]
     for time in (again["timestamp"], flow["start"], flow["end"]):
@@ -134,13 +162,81 @@ def test_any_alert_is_one_line_that_readers_understand(
     metadata = again["alert"]["metadata"]
     assert all(isinstance(v, str) for values in metadata.values() for v in values)
     assert metadata["model"] == [model]
-    assert len(metadata["features"]) == len(alert.reasons)
-    protocol = int(alert.flow["protocol"])
+    assert len(metadata["features"]) == len(alert.reasons[0])
+    protocol = int(alert.flows["protocol"][0])
     for part in (again, flow):
         assert ("src_port" in part) == ("dest_port" in part) == (protocol in WITH_PORTS)
     assert ("icmp_type" in again) == ("icmp_code" in again) == (protocol in (1, 58))
-    assert ("vlan" in again) == bool(alert.flow["vlan_id"])
+    assert ("vlan" in again) == bool(alert.flows["vlan_id"][0])
     assert flow["age"] >= 0
+
+
+# A batch at a time, as one by one
+
+
+def plainly(alert: Alerts, model: str, place: str) -> dict[str, Any]:
+    """The event of one alert, field by field, written for no speed."""
+    (flow,), (reasons,) = alert.flows, alert.reasons
+    begin, ip = (12, ipaddress.IPv4Address) if flow["ip_version"] == 4 else (
+        0, ipaddress.IPv6Address)  # fmt: skip
+    src, dst = (ip(bytes(flow[name])[begin:]).exploded for name in ("src_ip", "dst_ip"))
+    protocol, application = int(flow["protocol"]), bytes(flow["application"]).decode()
+    ports = ("src_port", int(flow["src_port"])), ("dest_port", int(flow["dst_port"]))
+    ends = [("src_ip", src), ports[0], ("dest_ip", dst), ports[1]]
+    if protocol not in WITH_PORTS:
+        ends = ends[::2]
+    icmp = {name: int(flow[name]) for name in ("icmp_type", "icmp_code")}
+    name = "network" if application in ("", "Unknown") else application
+    ending = Ending(int(flow["ending"]))
+    reason = {Ending.EVICTED: "forced", Ending.CAPTURE_END: "shutdown", Ending.SHUTDOWN: "shutdown"}
+    parts = [
+        ("timestamp", timestamp(flow["last_us"])), ("flow_id", flow_ids(alert.flows)[0]),
+        ("pcap_filename", place), ("event_type", "alert"), *ends,
+        ("proto", PROTOCOL_NAMES.get(protocol, f"{protocol:03d}")),
+        *([("vlan", [int(flow["vlan_id"])])] if flow["vlan_id"] else []),
+        *(icmp.items() if protocol in (1, 58) else []),
+        ("community_id", community_ids(alert.flows)[0]),
+        *([("app_proto", app_proto(application.encode()))] if app_proto(application.encode())
+          else []),
+        ("direction", "to_server"),
+        ("alert", {
+            "action": "allowed", "gid": 1, "signature_id": signature_id(model), "rev": 1,
+            "signature": f"flowvane: anomalous {name} flow",
+            "category": "Potentially Bad Traffic", "severity": int(alert.severity[0]),
+            "metadata": {
+                "model": [model], "score": [f"{float(alert.score[0]):.4f}"],
+                "p_value": [f"{float(alert.p_value[0]):.6g}"],
+                "features": [
+                    f"{one.feature} observed={one.observed} expected={one.expected} "
+                    f"part={one.part:.2f}"
+                    for one in reasons
+                ],
+                "application": [application or "Unknown"],
+            },
+        }),
+        ("flow", dict([
+            ("pkts_toserver", int(flow["src_packets"])),
+            ("pkts_toclient", int(flow["dst_packets"])),
+            ("bytes_toserver", int(flow["src_bytes"])), ("bytes_toclient", int(flow["dst_bytes"])),
+            ("start", timestamp(flow["first_us"])), ("end", timestamp(flow["last_us"])),
+            ("age", int(flow["last_us"] - flow["first_us"]) // 1_000_000),
+            *([] if ending is Ending.EARLY else [("reason", reason.get(ending, "timeout"))]),
+            *ends,
+        ])),
+    ]  # fmt: skip
+    return dict(parts)
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(several=st.lists(alerts, max_size=6), model=names)
+def test_a_batch_of_alerts_gives_the_octets_of_each_by_itself(
+    several: list[Alerts], model: str
+) -> None:
+    files = [f"{number}.pcap" for number in range(len(several))]
+    lines = event_lines(joined(several), model, [{"pcap_filename": name} for name in files])
+    assert lines == [
+        encode(plainly(alert, model, name)) for alert, name in zip(several, files, strict=True)
+    ]
 
 
 # By hand
@@ -173,13 +269,13 @@ def test_an_event_by_hand() -> None:
     )  # fmt: skip
     reasons = (Reason("dur", "62.5", "0.1", 7.125), Reason("service", "ssl", "http", 0.5))
     alert = alert_on(flow, score=98.76543, p_value=1 / 3001, severity=2, reasons=reasons)
-    event = alert_event(alert, "unsw-nb15", {"in_iface": "eth0"})
-    assert event.pop("flow_id") == flow_id(flow[0])
-    assert event.pop("community_id") == community_id(flow[0])
+    made = event(alert, "unsw-nb15", {"in_iface": "eth0"})
+    assert [made.pop("flow_id")] == flow_ids(flow)
+    assert [made.pop("community_id")] == community_ids(flow)
     ends = {
         "src_ip": "192.0.2.1", "src_port": 40001, "dest_ip": "198.51.100.2", "dest_port": 443,
     }  # fmt: skip
-    assert event == {
+    assert made == {
         "timestamp": "2026-01-15T09:01:02.500000+0000",
         "in_iface": "eth0",
         "event_type": "alert",
@@ -316,22 +412,22 @@ def test_signature_ids_stay_from_run_to_run() -> None:
 @settings(deadline=None, database=None)
 @given(flow=flows())
 def test_the_flow_id_is_of_the_flow_alone(flow: FlowBatch) -> None:
-    number = flow_id(flow[0])
+    (number,) = flow_ids(flow)
     assert 0 <= number < 2**51
-    assert number == flow_id(np.concatenate([make_flow(), flow])[1])
+    assert number == flow_ids(np.concatenate([make_flow(), flow]))[1]
     # What is learnt of a flow later does not change its name, its key does.
     later = flow.copy()
     later["src_packets"] += np.uint64(1)
     later["application"] = b"Other"
     later["last_us"] += 7
-    assert flow_id(later[0]) == number
+    assert flow_ids(later) == [number]
     for name in ("first_us", "src_port", "dst_port", "protocol", "vlan_id", "tunnel_id"):
         other = flow.copy()
         other[name] ^= 1
-        assert flow_id(other[0]) != number
+        assert flow_ids(other) != [number]
     other = flow.copy()
     other["src_ip"][0, 15] ^= 1
-    assert flow_id(other[0]) != number
+    assert flow_ids(other) != [number]
 
 
 def test_the_flow_id_stays_from_run_to_run() -> None:
@@ -341,7 +437,7 @@ def test_the_flow_id_stays_from_run_to_run() -> None:
         b"\1\0", b"\2\0", b"\6", b"\0\0", b"\0",
     ]  # fmt: skip
     digest = hashlib.blake2b(b"".join(fields), digest_size=8).digest()
-    assert flow_id(flow[0]) == int.from_bytes(digest, "big") >> 13
+    assert flow_ids(flow) == [int.from_bytes(digest, "big") >> 13]
 
 
 # community-id-spec, baseline/baseline_deflt.json; ICMP's second number is the answer's type there.
@@ -375,7 +471,7 @@ def test_community_ids_of_the_specification(
     kind = ("icmp_type", "icmp_code") if protocol in (1, 58) else ("src_port", "dst_port")
     numbers = dict.fromkeys(("src_port", "dst_port"), 0) | dict(zip(kind, (one, two), strict=True))
     flow = make_flow(src_ip=src, dst_ip=dst, protocol=protocol, **numbers)
-    assert community_id(flow[0]) == expected
+    assert community_ids(flow) == [expected]
     assert event_of(flow)["community_id"] == expected
 
 
@@ -413,11 +509,11 @@ def test_community_ids_by_the_specification(
         src_ip=src, dst_ip=dst, protocol=protocol, src_port=src_port, dst_port=dst_port
     )
     expected = by_specification(protocol, src, dst, *(ports or (None, None)))
-    assert community_id(flow[0]) == expected
+    assert community_ids(flow) == [expected]
     back = make_flow(
         src_ip=dst, dst_ip=src, protocol=protocol, src_port=dst_port, dst_port=src_port
     )
-    assert community_id(back[0]) == expected
+    assert community_ids(back) == [expected]
 
 
 any_end = st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 65_535))
@@ -451,4 +547,4 @@ def test_community_ids_are_those_of_the_library(
         known = communityid.FlowTuple(protocol, *addresses, src_port, dst_port)
     else:
         known = communityid.FlowTuple(protocol, *addresses)
-    assert community_id(flow[0]) == communityid.CommunityID().calc(known)
+    assert community_ids(flow) == [communityid.CommunityID().calc(known)]

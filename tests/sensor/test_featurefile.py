@@ -16,7 +16,7 @@ from features.registry import SCHEMAS
 from features.schema import Kind, Schema
 from sensor.errors import OutputError, UsageError
 from sensor.featurefile import KEY_COLUMNS, feature_columns, open_writer
-from sensor.identity import community_id, flow_id
+from sensor.identity import community_ids, flow_ids
 from sensor.pipeline import Measured
 from tests.helpers import make_flow, make_rows
 
@@ -106,8 +106,8 @@ def test_the_key_names_the_flow(tmp_path: Path) -> None:
     header, rows = read_csv(tmp_path / "x.csv")
     flows = measured(schema).flows
     keys = [dict(zip(header, row, strict=True)) for row in rows]
-    assert [row["flow_id"] for row in keys] == [str(flow_id(flow)) for flow in flows]
-    assert [row["community_id"] for row in keys] == [community_id(flow) for flow in flows]
+    assert [row["flow_id"] for row in keys] == [str(number) for number in flow_ids(flows)]
+    assert [row["community_id"] for row in keys] == community_ids(flows)
     assert [row["pcap_filename"] for row in keys] == ["a.pcap", 'b,"c.pcap', "ü.pcap"]
     first, second, third = keys
     assert first["start"] == "1970-01-01T00:00:01.000000+0000"

@@ -7,25 +7,27 @@ import ipaddress
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import rich.console
 import rich.table
 
 from sensor.report import TABLE_ROWS, AlertGroups, Console, why
-from sensor.verdict import Alert, Reason
+from sensor.verdict import Alerts, Reason
 from tests.helpers import make_flow
 
 REASONS = tuple(Reason(f"feature{number}", f"{number}", "0", 1.0) for number in range(5))
 
 
-def alert(score: float = 50.0, reasons: tuple[Reason, ...] = REASONS, **flow: Any) -> Alert:
-    return Alert(make_flow(**flow)[0], score, 0.001, 1, reasons)
+def alert(score: float = 50.0, reasons: tuple[Reason, ...] = REASONS, **flow: Any) -> Alerts:
+    return Alerts(make_flow(**flow), np.array([score]), np.array([0.001]), np.ones(1, int),
+                  [reasons])  # fmt: skip
 
 
-def grouped(*alerts: Alert, most: int = 10_000) -> AlertGroups:
+def grouped(*alerts: Alerts, most: int = 10_000) -> AlertGroups:
     groups = AlertGroups(most)
     for each in alerts:
-        groups.add(each, "some.pcap")
+        groups.add(each, ["some.pcap"])
     return groups
 
 
@@ -147,7 +149,7 @@ def test_forged_sources_do_not_fill_the_memory() -> None:
     groups = AlertGroups(most=100)
     for number in range(5000):
         source = f"10.{number % 200}.{number // 200}.1"
-        groups.add(alert(src_ip=source, dst_port=number % 60_000), "f")
+        groups.add(alert(src_ip=source, dst_port=number % 60_000), ["f"])
     assert counted(groups)[1] <= 101
     rows = cells(groups, 10_000)
     assert sum(int(row[2]) for row in rows) == 5000  # each counts, whichever group it is in
@@ -156,7 +158,7 @@ def test_forged_sources_do_not_fill_the_memory() -> None:
 def test_many_destinations_do_not_fill_the_memory() -> None:
     groups = AlertGroups(most=100)
     for number in range(5000):  # a sweep over a network
-        groups.add(alert(dst_ip=f"10.{number % 200}.{number // 200}.1"), "f")
+        groups.add(alert(dst_ip=f"10.{number % 200}.{number // 200}.1"), ["f"])
     assert counted(groups)[1] <= 200
     assert sum(int(row[2]) for row in cells(groups, 10_000)) == 5000
 

@@ -15,8 +15,8 @@ from features.registry import SCHEMAS
 from models.calibration import Calibration
 from models.detector import Scores
 from sensor.errors import UsageError
-from sensor.verdict import TOP_FEATURES, Alert, Verdict
-from tests.helpers import make_flow, make_rows, untrained
+from sensor.verdict import TOP_FEATURES, Alert, Alerts, Verdict
+from tests.helpers import PAIRS, make_flow, make_rows, untrained
 
 DETECTOR = untrained("kdd", "gaussian")
 WIDTH = len(DETECTOR.features)
@@ -50,7 +50,11 @@ def scores(p_values: list[float], parts: NDArray[Any] | None = None) -> Scores:
 def alerts(detector: Any, fpr: float, given: Scores) -> list[Alert]:
     count = len(given.score)
     flows = np.concatenate([make_flow(src_port=port) for port in range(count)] or [make_flow()[:0]])
-    return list(Verdict(detector, fpr).alerts(flows, make_rows(SCHEMAS["kdd"], count), given))
+    return one_by_one(Verdict(detector, fpr).alerts(flows, make_rows(SCHEMAS["kdd"], count), given))
+
+
+def one_by_one(found: Alerts) -> list[Alert]:
+    return [found[at] for at in range(len(found))]
 
 
 def test_flows_at_or_below_the_wanted_rate_are_alerts_in_order() -> None:
@@ -109,6 +113,33 @@ def test_a_feature_that_adds_nothing_is_no_reason(count: int) -> None:
     assert len(alert.reasons) == count
 
 
+@pytest.mark.parametrize(("family", "schema"), PAIRS)
+def test_alerts_of_a_batch_are_those_of_each_flow_by_itself(family: str, schema: str) -> None:
+    detector, count = untrained(schema, family), 70
+    verdict = Verdict(detector, 0.5)
+    flows = np.concatenate([make_flow(src_port=port) for port in range(count)])
+    rows = make_rows(SCHEMAS[schema], count, seed=3)
+    together = one_by_one(verdict.alerts(flows, rows, detector.score(rows)))
+    apart = [
+        alert
+        for at in range(count)
+        for alert in one_by_one(
+            verdict.alerts(flows[at : at + 1], rows[at : at + 1], detector.score(rows[at : at + 1]))
+        )
+    ]
+    assert together == apart
+    assert len(together) > 1
+
+
+def test_an_alert_taken_out_keeps_no_batch_in_memory() -> None:
+    flows = np.concatenate([make_flow(src_port=port) for port in range(3)])
+    found = Verdict(Known(), 0.5).alerts(  # type: ignore[arg-type]
+        flows, make_rows(SCHEMAS["kdd"], 3), scores([0.1] * 3)
+    )
+    assert found[1].flow == flows[1]
+    assert not np.shares_memory(found[1].flow, found.flows)
+
+
 def test_reasons_say_what_was_seen_and_what_was_expected() -> None:
     names = [feature.name for feature in DETECTOR.features]
     chosen = {"src_bytes": "1500", "serror_rate": "0.333", "protocol_type": "icmp"}
@@ -117,7 +148,7 @@ def test_reasons_say_what_was_seen_and_what_was_expected() -> None:
     row = make_rows(SCHEMAS["kdd"], 1)
     row[0, SCHEMAS["kdd"].index(list(chosen))] = [1500.0, 1 / 3, 2.0]
     verdict = Verdict(Known(expected=0.0), 0.01)  # type: ignore[arg-type]
-    (alert,) = verdict.alerts(make_flow(), row, scores([0.001], parts))
+    (alert,) = one_by_one(verdict.alerts(make_flow(), row, scores([0.001], parts)))
     seen = {reason.feature: (reason.observed, reason.expected) for reason in alert.reasons}
     assert seen == {
         "src_bytes": ("1500", "0"),
@@ -133,7 +164,7 @@ def test_an_unknown_term_is_called_so() -> None:
     row = make_rows(SCHEMAS["kdd"], 1)
     row[0, SCHEMAS["kdd"].index(["service"])] = -1.0
     verdict = Verdict(Known(expected=-1.0), 0.01)  # type: ignore[arg-type]
-    (alert,) = verdict.alerts(make_flow(), row, scores([0.001], parts))
+    (alert,) = one_by_one(verdict.alerts(make_flow(), row, scores([0.001], parts)))
     (reason,) = alert.reasons
     assert (reason.observed, reason.expected) == ("(unknown)", "(unknown)")
 
