@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.flood import Flood, chains_of, write
-from models.bundle import load, shipped
+from models.bundle import load
 from models.detector import Detector
+from models.manifest import shipped
 from sensor.eve import event_lines
 from sensor.meter.compiled.meter import CompiledMeter
 from sensor.pipeline import Scored, measure, score

@@ -6,7 +6,9 @@ with ip and tcpreplay. All of it happens on a veth pair in a network namespace o
 - load: packets are offered at a rate, then the link is silent until every flow has come out; once
   with a consumer that only counts, and once with all that `flowvane run` does: features, scores,
   alerts. What was really offered is what tcpreplay and the interface's own counter say.
-- signal: `flowvane run` as a process of its own, which gets SIGTERM while packets come in.
+- signal: `flowvane run` as a process of its own, which gets SIGTERM while packets come in. With a
+  full table of flows that are nearly all alerts, among busy processes: ``--only signal --busy 2
+  --flows 70000 --seconds 36 --fpr 0.999 --options --most-flows 65536``.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from examples.traffic import Host, tcp_frame, write_pcap
 from features.flows import Ending, FlowBatch
@@ -187,38 +191,69 @@ def told(meter: LiveMeter) -> dict[str, int]:
     return {name: int(getattr(meter.counters, name)) for name in names}
 
 
+@contextmanager
+def others_busy(loops: int) -> Iterator[None]:
+    """Meanwhile `loops` other processes do nothing but take processor time."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
 def under_signal(args: argparse.Namespace, capture: Path, loops: int) -> dict[str, Any]:
-    """SIGTERM to `flowvane run` half-way through the load."""
-    folder, before = capture.parent / "run", arrived()
+    """SIGTERM to `flowvane run` half-way through the load, and again 10 ms later."""
+    folder, before = Path(tempfile.mkdtemp(dir=capture.parent)), arrived()
     command = [
         sys.executable, "-m", "sensor.cli", "run", "-i", OURS, "-l", str(folder),
-        "--fpr", str(args.fpr),
+        "--fpr", str(args.fpr), "--model", args.model, *args.options,
     ]  # fmt: skip
     sensor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     if sensor.stdout is None:
         raise SystemExit("no output to read")
     sensor.stdout.readline()
-    player = replay(capture, args.pps, loops)
-    time.sleep(args.seconds / 2)
-    sensor.send_signal(signal.SIGTERM)
-    begun = time.monotonic()
-    line = sensor.stdout.read()
-    code, seconds = sensor.wait(), time.monotonic() - begun
+    with others_busy(args.busy):
+        player = replay(capture, args.pps, loops)
+        while arrived() == before:  # it loads the capture first
+            time.sleep(0.1)
+        time.sleep(args.seconds / 2)
+        sensor.send_signal(signal.SIGTERM)
+        begun = time.monotonic()
+        time.sleep(0.01)
+        sensor.send_signal(signal.SIGTERM)
+        line = sensor.stdout.readline()
+        code, seconds = sensor.wait(), time.monotonic() - begun
     offered = sent(player)
+    events = (folder / "eve.json").read_bytes()
+    return {
+        **offered, "others_busy": args.busy, "arrived_in_all": arrived() - before,
+        **balance(line), "events_whole": whole_events(events), "exit_code": code,
+        "exit_s": round(seconds, 2), "line": line.strip(),
+    }  # fmt: skip
+
+
+def balance(line: str) -> dict[str, Any]:
+    """What the last line of `flowvane run` says came in, and where it says it went."""
     pattern = (
         r"([\d,]+) packets in: ([\d,]+) in flows, ([\d,]+) not IP; lost: ([\d,]+) packets to a "
         r"full kernel buffer, ([\d,]+) left in it, [\d,]+ to the interface, ([\d,]+) "
-        r"\([\d,]+ flows\) to a full queue, ([\d,]+) to lack"
+        r"\([\d,]+ flows\) to a full queue, ([\d,]+) to lack of memory, ([\d,]+)"
     )
     found = re.search(pattern, line)
     if found is None:
         raise SystemExit(f"flowvane said: {line}")
     came, *went = (int(number.replace(",", "")) for number in found.groups())
     return {
-        **offered, "arrived_in_all": arrived() - before, "packets_in": came,
-        "packets_in_flows_and_counted_drops": sum(went), "exact": came == sum(went),
-        "exit_code": code, "exit_s": round(seconds, 2), "line": line.strip(),
+        "packets_in": came, "packets_in_flows_and_counted_drops": sum(went),
+        "exact": came == sum(went),
     }  # fmt: skip
+
+
+def whole_events(events: bytes) -> int:
+    """How many events there are; every one has to be whole."""
+    return sum(1 for line in events.splitlines() if orjson.loads(line))
 
 
 def main() -> None:
@@ -231,6 +266,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--fpr", type=float, default=0.01, help="0.0001: hardly an alert")
     parser.add_argument("--only", choices=("load", "signal"))
+    parser.add_argument("--busy", type=int, default=0, help="other busy processes, at the signal")
+    parser.add_argument("--model", default="nsl-kdd", help="for the signal (%(default)s)")
+    parser.add_argument("--repeat", type=int, default=1, help="signals, one run each")
+    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[],
+                        help="the rest is for `flowvane run`")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="OUT")
     args = parser.parse_args()
     lab()
@@ -248,7 +288,7 @@ def main() -> None:
                 for consumer in (None, detector)
             ]
         if args.only != "load":
-            report["signal"] = under_signal(args, capture, loops)
+            report["signal"] = [under_signal(args, capture, loops) for _ in range(args.repeat)]
     text = json.dumps(report, indent=2)
     print(text)
     if args.json:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from features.registry import SCHEMAS
 from sensor.errors import ExitCode, FlowvaneError
@@ -137,6 +137,11 @@ def _run_parser(commands: Commands) -> None:
     parser.add_argument(
         "--buffer", type=_whole(1), default=64, metavar="MIB",
         help="of the kernel's for each thread, for packets that wait (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stop-within", type=_seconds, default=3.5, metavar="S",
+        help="after SIGTERM or Ctrl-C: score what is under way for so long, then count the rest "
+        "as lost (%(default)s)",
     )  # fmt: skip
     parser.set_defaults(run=run_live)
 
@@ -318,15 +323,16 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
         meter = LiveMeter(
             args.interfaces, detector.schema.meter, detector.clock_us,
             Options(most_flows=args.most_flows, linger_s=args.linger),
-            capture=capture, threads=args.threads,
+            capture=capture, threads=args.threads, stop_within_s=args.stop_within,
         )  # fmt: skip
-        console.say(f"capturing on {', '.join(args.interfaces)}; model {detector.name}; alerts in "
-                    f"{output.path}")  # fmt: skip
-        summary = daemon.run(meter, args.interfaces, detector, verdict, output, console)
+        with daemon.stopped_by_signals(meter):
+            console.say(f"capturing on {', '.join(args.interfaces)}; model {detector.name}; "
+                        f"alerts in {output.path}")  # fmt: skip
+            summary = daemon.run(meter, args.interfaces, detector, verdict, output, console)
+            tell_forgotten(summary.forgotten, console)
+            console.say(summary.line)
     finally:
         output.close()
-    tell_forgotten(summary.forgotten, console)
-    console.say(summary.line)
     return ExitCode.OK
 
 
@@ -494,7 +500,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # SIGTERM ends a command as Ctrl-C does: in order.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return int(run(args, console))
+        code = int(run(args, console))
+        sys.stdout.flush()
     except FlowvaneError as error:
         console.error(str(error))
         return int(error.exit_code)
@@ -504,7 +511,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`): nothing is left to tell it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.OUTPUT)
+    return code
+
+
+def program() -> NoReturn:
+    """The program: :func:`main`, and then an end that nothing disturbs or holds up."""
+    code = main()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    # All is written and closed. Taking the interpreter apart would be for nothing, and can take
+    # a second on a busy machine where JAX was loaded.
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

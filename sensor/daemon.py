@@ -37,7 +37,8 @@ class RunSummary:
             f"lost: {meter.kernel_drops:,} packets to a full kernel buffer, "
             f"{meter.unread:,} left in it, {meter.interface_drops:,} to the interface, "
             f"{meter.queue_full_packets:,} ({meter.queue_full_flows:,} flows) to a full queue, "
-            f"{meter.no_memory:,} to lack of memory"
+            f"{meter.no_memory:,} to lack of memory, "
+            f"{meter.late_packets:,} ({meter.late_flows:,} flows) to lack of time at the end"
         )
 
     @property
@@ -52,8 +53,8 @@ class RunSummary:
 
 
 @contextmanager
-def _stopped_by_signals(meter: LiveMeter) -> Iterator[None]:
-    """SIGTERM and SIGINT end the capture, and with it everything, in order."""
+def stopped_by_signals(meter: LiveMeter) -> Iterator[None]:
+    """SIGTERM and SIGINT end the capture, and with it everything, in order; more change nothing."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         meter.stop()
@@ -74,16 +75,16 @@ def run(
     output: Output,
     console: Console,
 ) -> RunSummary:
-    """Score the flows of a live meter and write the alerts, until a signal comes.
+    """Score the flows of a live meter and write the alerts, until the meter is stopped.
 
-    Every flow that the meter knows by then is scored and, if it is an alert, written.
+    Every flow that the meter hands on is scored and, if it is an alert, written.
 
     Raises:
         OutputError: the alerts cannot be written; the capture has ended.
     """
     summary, begun = RunSummary(meter.counters), time.monotonic()
     places = [{"in_iface": name} for name in interfaces]
-    with _stopped_by_signals(meter), closing(meter):
+    with closing(meter):
         measured = measure_live(meter, detector.schema, detector.clock_us, summary.forgotten)
         for scored in score_live(_telling(measured, meter, console), detector):
             alerts = verdict.alerts(scored.flows, scored.rows, scored.scores)

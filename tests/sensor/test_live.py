@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -137,7 +138,8 @@ def balanced(meter: LiveMeter, received: int) -> None:
     assert counters.received == counters.read + counters.kernel_drops
     assert counters.unread == 0
     assert counters.read == counters.metered + counters.not_metered + counters.lost
-    assert counters.lost == counters.queue_full_packets + counters.no_memory
+    causes = (counters.queue_full_packets, counters.no_memory, counters.late_packets)
+    assert counters.lost == sum(causes)
 
 
 def packets(flows: FlowBatch) -> int:
@@ -318,24 +320,49 @@ def test_a_consumer_that_does_not_come_costs_flows_and_stalls_nothing(link: str)
     balanced(meter, 100)
 
 
-def test_a_queue_is_bounded_by_flows_and_waits_only_if_told() -> None:
+def test_a_queue_is_bounded_by_flows_unless_told() -> None:
     queue = FlowQueue(10)
     assert queue.put(empty_flows(7)) == 7
     assert queue.put(empty_flows(7)) == 3
     assert queue.put(empty_flows(1)) == 0
-    waiting = threading.Thread(target=lambda: queue.put(empty_flows(25), wait=True))
-    waiting.start()
-    taken = 0
-    while waiting.is_alive() or (batch := queue.get(0)) is not None:
-        batch = queue.get(0.01) if waiting.is_alive() else batch
-        taken += 0 if batch is None else len(batch)
-    assert taken == 35
-    blocked = threading.Thread(target=lambda: queue.put(empty_flows(11), wait=True))
-    blocked.start()
-    queue.close()
-    blocked.join(PATIENCE_S)
-    assert not blocked.is_alive()
+    assert queue.put(empty_flows(25), bounded=False) == 25
     assert queue.put(empty_flows(1)) == 0
+    taken = 0
+    while (batch := queue.get(0)) is not None:
+        taken += len(batch)
+    assert taken == 35
+    assert queue.put(empty_flows(1)) == 1
+    queue.close()
+    assert queue.put(empty_flows(1)) == queue.put(empty_flows(1), bounded=False) == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_flows_for_which_there_is_no_time_at_the_end_are_counted(link: str, threads: int) -> None:
+    watch = Watch(LiveMeter([link], LONG, threads=threads, stop_within_s=0.0))
+    send(*(udp(port) for port in range(1, 101)), udp(1))
+    watch.read(101)
+    assert not len(watch.stop())
+    assert watch.meter.counters.late_flows == 100
+    assert watch.meter.counters.late_packets == 101
+    balanced(watch.meter, 101)
+
+
+def test_a_consumer_that_is_slow_at_the_end_gets_what_there_is_time_for(link: str) -> None:
+    meter = LiveMeter([link], LONG, stop_within_s=0.5)
+    flows = meter.flows()
+    next(flows)
+    send(*(udp(port) for port in range(1, 4001)))
+    while int(meter._workers[0]._table.control["read"]) < 4000:
+        time.sleep(0.01)
+    meter.stop()
+    got = 0
+    for batch in flows:
+        got += len(batch)
+        time.sleep(1.0 if len(batch) else 0.0)
+    assert got < 4000
+    assert meter.counters.flows == meter.counters.metered == got
+    assert meter.counters.late_flows == meter.counters.late_packets == 4000 - got
+    balanced(meter, 4000)
 
 
 # Interfaces that come and go
@@ -578,6 +605,41 @@ def test_a_signal_ends_the_capture_and_every_flow_is_scored(
     assert events
     assert {event["in_iface"] for event in events} == {link}
     assert {event["flow"]["reason"] for event in events} == {"shutdown"}
+
+
+def test_more_signals_change_nothing(link: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sensor.cli", "run", "-i", link, "-l", str(tmp_path),
+               "--fpr", "0.9"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sensor:
+        assert sensor.stdout is not None
+        assert sensor.stdout.readline().startswith("capturing on")
+        replay(sample().excerpt, "--pps", "20000")
+        while sensor.poll() is None:
+            sensor.send_signal(signal.SIGTERM)
+            sensor.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+        last = sensor.stdout.read()
+    assert sensor.returncode == ExitCode.OK
+    events = [json.loads(line) for line in (tmp_path / "eve.json").read_text().splitlines()]
+    assert last.startswith(f"{len(events):,} alerts in ")
+    assert ", 0 (0 flows) to lack of time at the end; " in last
+
+
+def test_what_is_not_scored_in_time_at_the_end_is_told(link: str, tmp_path: Path) -> None:
+    thread = signalled(signal.SIGTERM, lambda: replay(sample().excerpt, "--pps", "20000"))
+    ran = run("run", "-i", link, "-l", tmp_path, "--stop-within", "0")
+    thread.join()
+    assert ran.code == ExitCode.OK
+    with CaptureSpool() as spool:
+        sent = spool.open(sample().excerpt).packets
+    last = ran.out.splitlines()[-1]
+    assert last.startswith("0 alerts in 0 flows")
+    assert f"{sent:,} packets in: 0 in flows, 0 not IP" in last
+    # There is no time to empty the kernel's buffer either.
+    (unread,) = re.findall(r", ([\d,]+) left in it", last)
+    (late,) = re.findall(r", ([\d,]+) \([\d,]+ flows\) to lack of time at the end; ", last)
+    assert int(late.replace(",", "")) + int(unread.replace(",", "")) == sent
+    assert not (tmp_path / "eve.json").read_text()
 
 
 def test_what_becomes_of_an_interface_is_told(link: str, tmp_path: Path) -> None:

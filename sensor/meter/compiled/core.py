@@ -229,12 +229,26 @@ class FlowTable:
             lambda: self._loop.run_out(self._control, self._table, self._done, int(ending))
         )
 
+    def discard(self) -> tuple[int, int]:
+        """End every flow without a record of it; how many there were, and their packets."""
+        flows = packets = 0
+        more = True
+        while more:
+            ending = int(Ending.SHUTDOWN)
+            more = self._loop.run_out(self._control, self._table, self._done, ending) == ROWS_FULL
+            count = int(self._control[0]["rows"])
+            flows += count
+            rows = self._written(count)
+            packets += int((rows["src_packets"] + rows["dst_packets"]).sum())
+            self._control[0]["rows"] = 0
+        self._contents.clear()
+        return flows, packets
+
     def free(self) -> None:
         """Give everything back; flows that are still in the table are dropped."""
         self.close_capture()
         if self._dissector:
-            for _ in self.end(Ending.SHUTDOWN):
-                pass
+            self.discard()
             engine.free_dissector(self._dissector)
             self._dissector = 0
 
@@ -250,13 +264,18 @@ class FlowTable:
         count = int(self._control[0]["rows"])
         if not count:
             return None
-        serials, octets, odd, _ = self._done
-        rows = copy_flows(octets[: count * FLOW_DTYPE.itemsize].view(FLOW_DTYPE))
+        serials, _, odd, _ = self._done
+        rows = copy_flows(self._written(count))
         for place in np.flatnonzero(odd[:count]):
             without_odd_text(rows[place : place + 1])
         self._add_contents(rows, serials[:count])
         self._control[0]["rows"] = 0
         return rows
+
+    def _written(self, count: int) -> FlowBatch:
+        """The rows that compiled code has written, where it will write again."""
+        octets: NDArray[np.uint8] = self._done[1]
+        return octets[: count * FLOW_DTYPE.itemsize].view(FLOW_DTYPE)
 
     def _add_contents(self, rows: FlowBatch, serials: NDArray[np.int64]) -> None:
         """Put what Python has read of the flows' texts into ``[B]`` rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -45,9 +46,9 @@ class LiveCounters(MeterCounters):
     """What became of the packets of a live capture, by cause.
 
     At the end ``received = read + kernel_drops + unread``, ``read = metered + not_metered + lost``
-    and ``lost = queue_full_packets + no_memory``. While it goes on, packets may also be in the
-    kernel's ring, in the flow table and in the queue. An early report's packets are counted
-    once, with the flow's end.
+    and ``lost = queue_full_packets + no_memory + late_packets``. While it goes on, packets may
+    also be in the kernel's ring, in the flow table and in the queue. An early report's packets
+    are counted once, with the flow's end.
 
     Attributes:
         received: packets that the kernel had for the sensor, as it counts them. On the loopback
@@ -60,6 +61,8 @@ class LiveCounters(MeterCounters):
         queue_full_flows: flow records dropped because the consumer was too slow.
         queue_full_packets: the packets of those.
         no_memory: packets of flows for which there was no memory.
+        late_flows: flow records that the consumer had not taken when its time to stop was over.
+        late_packets: the packets of those.
         evicted: flows that ended early because the flow table was full; they are handed on.
         early: reports of flows that went on; among `flows`.
     """
@@ -71,6 +74,8 @@ class LiveCounters(MeterCounters):
     queue_full_flows: int = 0
     queue_full_packets: int = 0
     no_memory: int = 0
+    late_flows: int = 0
+    late_packets: int = 0
     evicted: int = 0
     early: int = 0
 
@@ -85,25 +90,19 @@ class FlowQueue:
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, flows: FlowBatch, *, wait: bool = False) -> int:
-        """Take as many flows as there is room for; with `wait`, wait for room for all.
+    def put(self, flows: FlowBatch, *, bounded: bool = True) -> int:
+        """Take as many flows as there is room for; all of them if not `bounded`.
 
         Returns:
             How many were taken, the first ones.
         """
-        taken = 0
         with self._changed:
-            while taken < len(flows) and not self._closed:
-                room = min(self._most - self._held, len(flows) - taken)
-                if room > 0:
-                    self._batches.append(flows[taken : taken + room])
-                    self._held += room
-                    taken += room
-                    self._changed.notify_all()
-                elif wait:
-                    self._changed.wait()
-                else:
-                    break
+            room = max(self._most - self._held, 0) if bounded else len(flows)
+            taken = 0 if self._closed else min(room, len(flows))
+            if taken:
+                self._batches.append(flows[:taken])
+                self._held += taken
+                self._changed.notify_all()
         return taken
 
     def get(self, timeout_s: float) -> FlowBatch | None:
@@ -117,7 +116,6 @@ class FlowQueue:
                 batches.append(self._batches.popleft())
                 count += len(batches[-1])
             self._held -= count
-            self._changed.notify_all()
         return np.concatenate(batches) if batches else None
 
     def close(self) -> None:
@@ -131,13 +129,27 @@ class FlowQueue:
 class _Share:
     """What the threads and the consumer have in common.
 
-    `stopping` is a plain flag, which a signal handler can set whatever lock is held.
+    `stopping` is a plain flag, which a signal handler can set whatever lock is held. Once it is
+    set, flows are handed on until `deadline` (as :func:`time.monotonic`), `stop_within_s` later.
     """
 
     queue: FlowQueue
     wall_us: Callable[[], int]
+    stop_within_s: float
+    deadline: float = math.inf
     stopping: bool = False
     notices: deque[str] = field(default_factory=lambda: deque(maxlen=_NOTICES))
+
+    def stop(self) -> None:
+        """Begin to stop; nothing happens the second time."""
+        if not self.stopping:
+            self.deadline = time.monotonic() + self.stop_within_s
+            self.stopping = True
+
+    @property
+    def late(self) -> bool:
+        """Whether the time to stop is over."""
+        return time.monotonic() >= self.deadline
 
 
 class _Worker:
@@ -195,7 +207,7 @@ class _Worker:
             self._finish()
         except BaseException as error:  # noqa: BLE001 (raised again by the consumer)
             self.error = error
-            self._share.stopping = True
+            self._share.stop()
 
     def _step(self) -> None:
         """Read what there is, and wait a little if that was nothing."""
@@ -243,12 +255,12 @@ class _Worker:
             self._hand_on(flows)
         control["now_us"] = control["tick_us"] = 0
 
-    def _hand_on(self, flows: FlowBatch | None, *, wait: bool = False) -> None:
+    def _hand_on(self, flows: FlowBatch | None, *, bounded: bool = True) -> None:
         """Put flows into the queue; count those that find no room."""
         if flows is None:
             return
         flows["origin"] = self._origin
-        taken = self._share.queue.put(flows, wait=wait)
+        taken = self._share.queue.put(flows, bounded=bounded)
         self.counts.queue_full_flows += len(flows) - taken
         self.counts.queue_full_packets += packets_of(flows[taken:])
 
@@ -270,12 +282,13 @@ class _Worker:
         while self._interface is not None:
             why, flows = self._table.read()
             self._hand_on(flows)
+            if time.monotonic() > until_s:
+                return
             if why != NOTHING_NOW:
                 continue
             self._count()
             counts = self.counts
-            done = counts.received == counts.read + counts.kernel_drops + counts.unread
-            if done or time.monotonic() > until_s:
+            if counts.received == counts.read + counts.kernel_drops + counts.unread:
                 return
             self._interface.wait(TICK_S)
 
@@ -290,13 +303,17 @@ class _Worker:
             self._interface = None
 
     def _finish(self) -> None:
-        """Let nothing more in, read what is there, and end every flow."""
+        """Let nothing more in, read what is there, and end every flow, while there is time."""
+        share = self._share
         if self._interface is not None:
             self._interface.shut()
-            self._drain(time.monotonic() + _DRAIN_S)
+            self._drain(min(time.monotonic() + _DRAIN_S, share.deadline))
         self._leave()
-        for flows in self._table.end(Ending.SHUTDOWN):
-            self._hand_on(flows, wait=True)
+        batches = self._table.end(Ending.SHUTDOWN)
+        while not share.late and (flows := next(batches, None)) is not None:
+            # What the table gives back is more than what the queue takes.
+            self._hand_on(flows, bounded=False)
+        self.counts.late_flows, self.counts.late_packets = self._table.discard()
 
     def free(self) -> None:
         """Give everything back; the thread has ended, or was never started."""
@@ -311,13 +328,14 @@ class LiveMeter:
 
     Flows come in the order in which they ended, with several threads in that order for each
     thread. While the capture goes on a slow consumer costs flows, which are counted, never
-    packets; at its end every flow in the table is handed on, however slow the consumer is.
+    packets. At its end every flow in the table is handed on, unless the consumer takes longer than
+    `stop_within_s`: those that it had not taken by then are counted.
     """
 
     def __init__(
         self, interfaces: Sequence[str], settings: MeterSettings, clock_us: int = 1,
         options: Options | None = None, *, capture: CaptureSettings | None = None,
-        threads: int = 1, queue_flows: int = QUEUE_FLOWS,
+        threads: int = 1, queue_flows: int = QUEUE_FLOWS, stop_within_s: float = math.inf,
         wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:  # fmt: skip
         """Open the interfaces; one that is down is waited for.
@@ -329,7 +347,8 @@ class LiveMeter:
             settings, clock_us, options: as for capture files.
             capture: how packets are taken from the kernel.
             threads: for each interface, the kernel giving a share of the flows to each.
-            queue_flows: flows that may wait for the consumer.
+            queue_flows: flows that may wait for the consumer, before the end.
+            stop_within_s: how long, from :meth:`stop` on, flows are handed on.
             wall_us: the time in microseconds since the epoch, of the clock that packets have.
 
         Raises:
@@ -339,7 +358,7 @@ class LiveMeter:
         self.clock_us = clock_us
         self.counters = LiveCounters()
         self.progress_us: int | None = None
-        self._share = _Share(FlowQueue(queue_flows), wall_us)
+        self._share = _Share(FlowQueue(queue_flows), wall_us, stop_within_s)
         self._handed_on = LiveCounters()
         self._workers: list[_Worker] = []
         options, capture = options or Options(), capture or CaptureSettings()
@@ -362,7 +381,7 @@ class LiveMeter:
 
     def stop(self) -> None:
         """End the capture: :meth:`flows` hands on what there is, and ends. Safe in a signal."""
-        self._share.stopping = True
+        self._share.stop()
 
     def notices(self) -> list[str]:
         """Lines about interfaces since the last call; the oldest are dropped after 100."""
@@ -384,6 +403,10 @@ class LiveMeter:
                 batch = self._share.queue.get(TICK_S if running else 0)
                 if batch is None and not running:
                     break
+                if batch is not None and self._share.late:
+                    self._handed_on.late_flows += len(batch)
+                    self._handed_on.late_packets += packets_of(batch)
+                    continue
                 if batch is None:
                     batch = empty_flows()
                 self._take(batch)
@@ -419,7 +442,10 @@ class LiveMeter:
             "queue_full_flows", "queue_full_packets", "no_memory", "evicted",
         ):  # fmt: skip
             setattr(counters, name, sum(getattr(counts, name) for counts in each))
-        counters.lost = counters.queue_full_packets + counters.no_memory
+        for name in ("late_flows", "late_packets"):
+            late = getattr(self._handed_on, name)
+            setattr(counters, name, late + sum(getattr(counts, name) for counts in each))
+        counters.lost = counters.queue_full_packets + counters.no_memory + counters.late_packets
         for name in ("flows", "metered", "early"):
             setattr(counters, name, getattr(self._handed_on, name))
 
