@@ -26,6 +26,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scapy.utils import RawPcapReader
 
 from features.flows import unpack_address
@@ -126,9 +127,13 @@ _FIELDS = ("stime", "proto", "saddr", "sport", "daddr", "dport", "flgs",
            *(column.argus for column in COLUMNS), *_PARTS_OF_INTERVALS)  # fmt: skip
 
 SET_UP = frozenset({"tcprtt", "synack", "ackdat"})
+JITTER = {"sjit": "sinpkt", "djit": "dinpkt"}
+"""Each jitter's mean."""
+INTERVALS = frozenset([*JITTER, *JITTER.values()])
 _ECN_FLAGS = frozenset("tE")
+PRECISION, TOGETHER = "single precision", "equal times"
 LATER, ECN, CLOCK, LINK, REST = "later record", "ECN", "clock", "link header", "rest"
-DIFFERENCES = (LATER, ECN, CLOCK, LINK, REST)
+DIFFERENCES = (PRECISION, TOGETHER, LATER, ECN, CLOCK, LINK, REST)
 """Causes of a difference, the first that holds; :data:`DIFFERENCE_TEXT` says what each means."""
 
 
@@ -140,6 +145,7 @@ class Flow:
         flags: Argus's; F and f tell of fragments, t and E of ECN that the source set up.
         tunnelled: we found the packets within a tunnel.
         later: Argus has an earlier record of the same addresses and ports.
+        together: sides (s, d) of which we saw two packets in a row at the same time.
     """
 
     key: Key
@@ -148,6 +154,7 @@ class Flow:
     flags: str = ""
     tunnelled: bool = False
     later: bool = False
+    together: str = ""
 
     def reversed_key(self) -> Key:
         """The key with source and destination exchanged."""
@@ -288,6 +295,17 @@ def jitter_without_slip(jitter: float, mean: float, active: float, idle: float) 
     return math.sqrt(max((jitter**2 + mean**2) / 1000 - mean**2, 0.0))
 
 
+def jitter_from_rounded_mean(jitter_ms: float, mean_ms: float) -> float:
+    """A standard deviation as Argus reckons it: by the mean in us, rounded to single precision.
+
+    It takes ``sqrt(E[g^2] - m^2)``, which is no number where the mean m was rounded up by enough.
+    A single interval of 41.724901 s has an m of 41,724,900 us and so a deviation of 9,135 us.
+    """
+    rounded_ms = float(np.float32(mean_ms * 1e3)) / 1e3
+    variance = jitter_ms**2 + mean_ms**2 - rounded_ms**2
+    return math.sqrt(variance) if variance >= 0 else math.nan
+
+
 def own_flows(parts: Sequence[tuple[Path, Part]]) -> Iterator[tuple[int, Flow]]:
     """Each TCP or UDP flow that we make of parts of captures, and which part it is of."""
     chains = [Chain((part,), (path,)) for path, part in parts]
@@ -309,7 +327,16 @@ def own_flows(parts: Sequence[tuple[Path, Part]]) -> Iterator[tuple[int, Flow]]:
             }
             key = (transport, source, str(flow["src_port"]), target, str(flow["dst_port"]))
             start_s = int(flow["first_us"]) / 1e6
-            yield int(flow["origin"]), Flow(key, start_s, values, tunnelled=bool(flow["tunnel_id"]))
+            together = "".join(
+                side[0]
+                for side in ("src", "dst")
+                if flow[f"{side}_packets"] > 1 and flow[f"{side}_piat_min_us"] == 0
+            )
+            tunnelled = bool(flow["tunnel_id"])
+            yield (
+                int(flow["origin"]),
+                Flow(key, start_s, values, tunnelled=tunnelled, together=together),
+            )
 
 
 def _number(text: str) -> float:
@@ -414,7 +441,7 @@ class Matcher:
                 result.equal[name] += 1
                 result.later_equal[name] += theirs.later
                 continue
-            cause = self._difference(theirs, column.feature)
+            cause = self._difference(theirs, own, column)
             result.differences[name][cause] += 1
             result.captures_of[name][self._name] += 1
             if len(result.examples[name]) < 12:
@@ -422,7 +449,20 @@ class Matcher:
                 values = f"Argus {told or '-'}, own {measured}"
                 result.examples[name].append(f"{place}: {values}")
 
-    def _difference(self, theirs: Flow, feature: str) -> str:
+    def _difference(self, theirs: Flow, own: Flow, column: Column) -> str:
+        feature = column.feature
+        if feature in JITTER:
+            rounded = jitter_from_rounded_mean(
+                float(own.values[feature]), float(own.values[JITTER[feature]])
+            )
+            told = _number(theirs.values[feature])
+            if (
+                math.isnan(told) == math.isnan(rounded)
+                and not abs(told - rounded) > column.tolerance
+            ):
+                return PRECISION
+        if feature in INTERVALS and feature[0] in own.together:
+            return CLOCK if self._steps() else TOGETHER
         if theirs.later:
             return LATER
         asks_for_ecn = bool(_ECN_FLAGS & set(theirs.flags))
@@ -483,9 +523,12 @@ def compare_all(files: Sequence[Path], jobs: int) -> Agreement:
 
 
 DIFFERENCE_TEXT = {
-    LATER: "Argus has an earlier record of the connection in the capture. It remembers connections "
-    "until the capture ends: TTLs, the state and what was sent before reach over its "
-    "records, and so do intervals; we begin anew after 60 s.",
+    PRECISION: "Argus takes the variance from the mean in single precision: of long, nearly equal "
+    "intervals it is far off, or no number. Our jitter, reckoned so, is Argus's.",
+    TOGETHER: "Two packets of the side have the same time. Argus leaves out intervals of 0.",
+    LATER: "Argus has an earlier record of the connection in the capture. TTLs, the state and what "
+    "was sent before reach over its records; we begin anew after 60 s, but for set-up times and "
+    "intervals.",
     ECN: "Argus takes no set-up times where the SYN asks for ECN.",
     CLOCK: "The capture's times step back; NFStream takes such a packet for as late as the latest.",
     LINK: "Not Ethernet: Argus leaves the link's header out, we count the frame as captured.",
@@ -525,13 +568,13 @@ COLUMN_TEXT = {
     "state": "An unanswered UDP record after the first is REQ to Argus, INT to us; a FIN that is "
     "all of a flow leaves it CON to Argus.",
     "dur": "An ICMP error extends Argus's record of the flow that it is about.",
-    "sinpkt": "Argus's first interval of a later record is that since the record before; and it "
-    "leaves out intervals of 0.",
+    "sinpkt": "The first interval of a later record is that since the record before, if less than "
+    "120 s. After some 45 s of silence or more Argus may have forgotten the flow, and has no such "
+    "interval.",
     "dinpkt": "As sinpkt.",
     "sjit": "As sinpkt. Where a side has both what Argus calls active and idle intervals, its "
     "slip of units is taken out "
-    "([decision 2](decisions/0002-unsw-nb15-recorded-every-packet-twice.md)). It reckons as if in "
-    "single precision: of nearly equal intervals it is tens of us off, or no number.",
+    "([decision 2](decisions/0002-unsw-nb15-recorded-every-packet-twice.md)).",
     "djit": "As sjit.",
 }
 

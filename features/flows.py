@@ -103,6 +103,12 @@ FLOW_FIELDS: tuple[Field, ...] = (
     Field("last_us", "i8", "us", "time of the last packet"),
     *_both("first_us", "i8", "us", "time of the first packet, or NEVER"),
     *_both("last_us", "i8", "us", "time of the last packet, or NEVER"),
+    *_both(
+        "before_us",
+        "i8",
+        "us",
+        "time of the last packet of earlier records of these ends, or NEVER",
+    ),
     Field("syn_us", "i8", "us", "time of the source's first SYN without ACK, or NEVER"),
     Field("synack_us", "i8", "us", "time of the destination's first SYN-ACK, or NEVER"),
     Field("ack_us", "i8", "us", "time of the ACK that completed the handshake, or NEVER"),
@@ -204,8 +210,9 @@ _V4_PREFIX = bytes(10) + b"\xff\xff"
 def empty_flows(count: int = 0) -> FlowBatch:
     """A FlowBatch of `count` rows that are all zero, with every optional time NEVER."""
     flows = np.zeros(count, FLOW_DTYPE)
-    for name in ("src_first_us", "src_last_us", "dst_first_us", "dst_last_us"):
-        flows[name] = NEVER
+    for side in ("src", "dst"):
+        for name in ("first_us", "last_us", "before_us"):
+            flows[f"{side}_{name}"] = NEVER
     for name in ("syn_us", "synack_us", "ack_us"):
         flows[name] = NEVER
     return flows

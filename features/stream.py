@@ -12,7 +12,7 @@ from features.schema import Columns, FloatArray, FlowView, Schema
 
 TIME_FIELDS = (
     "first_us", "last_us", "src_first_us", "src_last_us", "dst_first_us", "dst_last_us",
-    "syn_us", "synack_us", "ack_us",
+    "src_before_us", "dst_before_us", "syn_us", "synack_us", "ack_us",
 )  # fmt: skip
 
 

@@ -161,21 +161,43 @@ def _mean_size(direction: str) -> Measure:
     return measure
 
 
+INTERVAL_MOST_US = 120_000_000
+"""Argus counts no interval as long as this, twice the 60 s after which it cuts a record."""
+
+
+def _goes_on(view: FlowView, direction: str) -> NDArray[np.bool_]:
+    """Where the direction's first packet ends an interval that began in an earlier record, [B]."""
+    before, first = (view.flows[f"{direction}_{name}_us"] for name in ("before", "first"))
+    goes_on: NDArray[np.bool_] = (
+        (before != NEVER) & (first != NEVER) & (first - before < INTERVAL_MOST_US)
+    )
+    return goes_on
+
+
 def _mean_interval_ms(direction: str) -> Measure:
     def measure(view: FlowView) -> FloatArray:
-        span_us = view.flows[f"{direction}_last_us"] - view.flows[f"{direction}_first_us"]
-        gaps = view.flows[f"{direction}_packets"].astype(np.float64) - 1.0
-        return np.where(gaps > 0, span_us / 1e3 / np.maximum(gaps, 1.0), 0.0)
+        flows, goes_on = view.flows, _goes_on(view, direction)
+        begin = np.where(goes_on, flows[f"{direction}_before_us"], flows[f"{direction}_first_us"])
+        span_us = flows[f"{direction}_last_us"] - begin
+        intervals = flows[f"{direction}_packets"].astype(np.float64) - 1.0 + goes_on
+        return np.where(intervals > 0, span_us / 1e3 / np.maximum(intervals, 1.0), 0.0)
 
     return measure
 
 
 def _jitter_ms(direction: str) -> Measure:
     def measure(view: FlowView) -> FloatArray:
-        gaps = view.flows[f"{direction}_packets"].astype(np.float64) - 1.0
-        sample = view.flows[f"{direction}_piat_stddev_us"] / 1e3
-        bessel = np.sqrt(np.maximum(gaps - 1.0, 0.0) / np.maximum(gaps, 1.0))
-        return jitter_on_clock(sample * bessel, view.clock_us)
+        flows, goes_on = view.flows, _goes_on(view, direction)
+        first, last = flows[f"{direction}_first_us"], flows[f"{direction}_last_us"]
+        within = np.maximum(flows[f"{direction}_packets"].astype(np.float64) - 1.0, 0.0)
+        mean = (last - first) / 1e3 / np.maximum(within, 1.0)
+        sample = flows[f"{direction}_piat_stddev_us"] / 1e3
+        squares = sample**2 * np.maximum(within - 1.0, 0.0)
+        # One interval more, as in Welford's method (Technometrics 4(3), 1962).
+        delta = (first - flows[f"{direction}_before_us"]) / 1e3 - mean
+        squares += np.where(goes_on, delta**2 * within / (within + 1.0), 0.0)
+        jitter = np.sqrt(squares / np.maximum(within + goes_on, 1.0))
+        return jitter_on_clock(jitter, view.clock_us)
 
     return measure
 
@@ -263,6 +285,7 @@ def _columns() -> tuple[Feature, ...]:
     continuous, count, binary = Kind.CONTINUOUS, Kind.COUNT, Kind.BINARY
     category = Kind.CATEGORICAL
     of = _feature
+    since = "the last of an earlier record included if less than 120 s before; 0 for one alone"
     block = "in the record's block of 100 records by last time"
     same_second = f"{block}, of those with the same last second"
     return (
@@ -289,16 +312,16 @@ def _columns() -> tuple[Feature, ...]:
            _field("src_retransmitted"), testbed=_LOSS_REASON),
         of("dloss", count, "packets", "destination packets retransmitted",
            _field("dst_retransmitted"), testbed=_LOSS_REASON),
-        of("sinpkt", continuous, "ms", "mean time between source packets, 0 for one packet",
+        of("sinpkt", continuous, "ms", f"mean time between source packets, {since}",
            _mean_interval_ms("src")),
-        of("dinpkt", continuous, "ms", "mean time between destination packets, 0 for one packet",
+        of("dinpkt", continuous, "ms", f"mean time between destination packets, {since}",
            _mean_interval_ms("dst")),
         of("sjit", continuous, "ms",
-           "source jitter: population standard deviation of the times between packets",
+           "source jitter: population standard deviation of the times that sinpkt is the mean of",
            _jitter_ms("src")),
         of("djit", continuous, "ms",
-           "destination jitter: population standard deviation of the times between packets",
-           _jitter_ms("dst")),
+           "destination jitter: population standard deviation of the times that dinpkt is the "
+           "mean of", _jitter_ms("dst")),
         of("swin", count, "bytes", "source TCP window advertisement, at most 255",
            _window_field("src"), testbed=_TCP_REASON),
         of("stcpb", count, "1", "source TCP base sequence number", _field("src_tcp_base"),
@@ -381,6 +404,10 @@ def window_keys(flows: FlowBatch) -> dict[str, NDArray[np.generic]]:
     }
 
 
+CARRIED_MS = 1000.0
+"""By so much the intervals of a side are longer than the flow where one began before it; less may
+be the rounding of published means."""
+
 COPIES = 2
 """How often the laboratory's capture recorded each packet: both packet counts are even in
 99.3 % or more of the benign and the attack rows of either file, TCP and UDP."""
@@ -425,6 +452,9 @@ def remeasure(rows: FloatArray, clock_us: int, rng: np.random.Generator) -> Floa
     (:data:`LINK_HEADER_BYTES`): counts, sizes and times between packets are those of one copy,
     loads and rates are computed anew. See docs/decisions/0002.
 
+    Where the intervals of a side last longer than the flow (:data:`CARRIED_MS`), the first is that
+    since the record before: it begins with a packet more than the row's, of which the last copy.
+
     A clock cuts each time stamp, so an interval comes out a tick longer or shorter depending
     on where in its tick the flow began; `rng` draws that phase, one a flow, and every time
     that starts with the flow's first packet shares it.
@@ -452,19 +482,17 @@ def remeasure(rows: FloatArray, clock_us: int, rng: np.random.Generator) -> Floa
         packets = np.ceil(recorded / COPIES)
         link_bytes = LINK_HEADER_BYTES * packets
         sent = np.round(rows[:, at[f"{side}bytes"]] / COPIES) + link_bytes
-        # What is published is the mean over all copies; the span that it was taken over is not.
-        interval = rows[:, at[f"{side}inpkt"]] * np.maximum(recorded - 1.0, 0.0)
-        span = cut(interval, ticks_per_ms, begin)
+        mean = rows[:, at[f"{side}inpkt"]]
         result[:, at[f"{side}pkts"]] = packets
+        carried = mean * np.maximum(packets - 1.0, 1.0) > rows[:, at["dur"]] * 1e3 + CARRIED_MS
+        copies, ends = recorded + carried, packets + carried
+        # What is published is the mean over all copies; the span that it was taken over is not.
+        span = cut(mean * np.maximum(copies - 1.0, 0.0), ticks_per_ms, begin)
         result[:, at[f"{side}bytes"]] = np.where(packets > 0, sent, 0.0)
         result[:, at[f"{side}mean"]] = mean_size(sent, packets)
-        result[:, at[f"{side}inpkt"]] = np.where(
-            packets > 1, span / np.maximum(packets - 1.0, 1.0), 0.0
-        )
+        result[:, at[f"{side}inpkt"]] = np.where(ends > 1, span / np.maximum(ends - 1.0, 1.0), 0.0)
         result[:, at[f"{side}load"]] = load_bps(sent, packets, dur)
-        jitter = single_copy_jitter_ms(
-            rows[:, at[f"{side}jit"]], rows[:, at[f"{side}inpkt"]], recorded, packets
-        )
+        jitter = single_copy_jitter_ms(rows[:, at[f"{side}jit"]], mean, copies, ends)
         result[:, at[f"{side}jit"]] = jitter_on_clock(jitter, clock_us)
         total += packets
     result[:, at["rate"]] = rate_pps(total, dur)

@@ -22,15 +22,18 @@ _HALF = 1 << 31
 _SEQUENCE = (1 << 32) - 1
 _FTP_PORT = 21
 _REMEMBERED = 1 << 16
-"""TCP connections, the latest, that a meter still knows when their flow has ended."""
+"""Connections, the latest, that a meter still knows when their flow has ended."""
 
 
 class Side:
     """State of one direction of a flow; sequence numbers are None before the first segment."""
 
-    __slots__ = ("base", "flags", "next_seq", "retransmitted", "ttl", "urgent", "window")
+    __slots__ = (
+        "base", "before_ms", "flags", "next_seq", "retransmitted", "ttl", "urgent", "window",
+    )  # fmt: skip
 
     def __init__(self) -> None:
+        self.before_ms = NEVER
         self.ttl: int | None = None
         self.base = 0
         self.window = 0
@@ -40,12 +43,24 @@ class Side:
         self.next_seq: int | None = None
 
 
-class SetUp:
-    """When a connection was set up, in milliseconds; kept when its flow has ended."""
+Ends = tuple[int, frozenset[tuple[str, int]]]
+"""Protocol, and the address and port of either side."""
 
-    __slots__ = ("ack_ms", "syn_ms", "synack_ms")
 
-    def __init__(self) -> None:
+class Connection:
+    """What is kept of a connection when its flow has ended, times in milliseconds.
+
+    Attributes:
+        src: address and port of the flow's source.
+        last_ms: when its source and its destination were last heard of, in any flow.
+        syn_ms, synack_ms, ack_ms: its set-up.
+    """
+
+    __slots__ = ("ack_ms", "last_ms", "src", "syn_ms", "synack_ms")
+
+    def __init__(self, src: tuple[str, int]) -> None:
+        self.src = src
+        self.last_ms = (NEVER, NEVER)
         self.syn_ms = self.synack_ms = self.ack_ms = NEVER
 
 
@@ -53,16 +68,16 @@ class Extra:
     """What is kept of a flow beside NFStream's record; times in milliseconds, NFStream's unit."""
 
     __slots__ = (
-        "ack_ms", "body_left", "cic", "connection", "content", "dst", "dst_payload", "early",
+        "ack_ms", "body_left", "cic", "content", "dst", "dst_payload", "early", "ends",
         "ftp_commands", "ftp_logins", "http_body", "http_head", "http_requests", "icmp_code",
         "icmp_type", "known", "src", "src_payload", "syn_ms", "synack_ms", "tcp_states",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, ends: Ends) -> None:
+        self.ends = ends
         self.src = Side()
         self.dst = Side()
         self.known = False
-        self.connection: SetUp | None = None
         self.cic = CicState()
         self.early = Early()
         self.src_payload = 0
@@ -87,44 +102,52 @@ class ExtraPlugin(NFPlugin):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: dict[frozenset[tuple[str, int]], SetUp] = {}
+        self._seen: dict[Ends, Connection] = {}
 
     def _remember(self, packet: Any, extra: Extra) -> None:
-        """Note whether an earlier flow had these addresses and ports, either way, and its set-up.
+        """Note whether an earlier flow had these addresses and ports, either way, and what lasts.
 
         A flow that goes on with a connection has the set-up times of the one before, as Argus's
-        records have them; one that begins with a SYN is a connection of its own.
+        records have them, and knows when either side was last heard of. One that begins with a SYN
+        is set up anew.
         """
-        ends = frozenset(((packet.src_ip, packet.src_port), (packet.dst_ip, packet.dst_port)))
-        known = self._seen.get(ends)
-        extra.known = known is not None
+        src = packet.src_ip, packet.src_port
+        known = self._seen.get(extra.ends)
         if known is None:
-            known = self._seen[ends] = SetUp()
-            if len(self._seen) > _REMEMBERED:
-                del self._seen[next(iter(self._seen))]
-        elif not packet.syn:
-            extra.syn_ms, extra.synack_ms, extra.ack_ms = (
-                known.syn_ms,
-                known.synack_ms,
-                known.ack_ms,
-            )
-        extra.connection = known
+            self._enter(extra.ends, Connection(src))
+            return
+        extra.known = True
+        last_ms = known.last_ms if known.src == src else known.last_ms[::-1]
+        extra.src.before_ms, extra.dst.before_ms = last_ms
+        if not (packet.protocol == _TCP and packet.syn):
+            extra.syn_ms, extra.synack_ms = known.syn_ms, known.synack_ms
+            extra.ack_ms = known.ack_ms
+
+    def _enter(self, ends: Ends, connection: Connection) -> None:
+        self._seen[ends] = connection
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
 
     def on_expire(self, flow: Any) -> None:
-        """A flow has ended: what is known of its connection's set-up is kept."""
+        """A flow has ended: keep what another one of its connection is to know of it."""
         extra: Extra = flow.udps
-        if (known := extra.connection) is not None:
-            known.syn_ms, known.synack_ms, known.ack_ms = (
-                extra.syn_ms, extra.synack_ms, extra.ack_ms,
-            )  # fmt: skip
-            extra.connection = None
+        known = self._seen.get(extra.ends)
+        if known is None:
+            known = Connection((flow.src_ip, flow.src_port))
+            self._enter(extra.ends, known)
+        known.src = flow.src_ip, flow.src_port
+        known.last_ms = (
+            flow.src2dst_last_seen_ms if flow.src2dst_packets else extra.src.before_ms,
+            flow.dst2src_last_seen_ms if flow.dst2src_packets else extra.dst.before_ms,
+        )
+        known.syn_ms, known.synack_ms, known.ack_ms = extra.syn_ms, extra.synack_ms, extra.ack_ms
 
     def on_init(self, packet: Any, flow: Any) -> None:
         """First packet of a flow."""
-        extra = Extra()
+        sides = (packet.src_ip, packet.src_port), (packet.dst_ip, packet.dst_port)
+        extra = Extra((packet.protocol, frozenset(sides)))
         flow.udps = extra
-        if packet.protocol == _TCP:
-            self._remember(packet, extra)
+        self._remember(packet, extra)
         extra.content = Content.of(packet.protocol, packet.src_port, packet.dst_port)
         ip = packet.ip_packet
         at = packet.ip_size - packet.transport_size

@@ -67,6 +67,7 @@ def fill_row(row: Any, flow: Any, origin: int) -> None:
         packets = getattr(flow, f"{way}_packets")
         row[f"{side}_first_us"] = _us(getattr(flow, f"{way}_first_seen_ms")) if packets else NEVER
         row[f"{side}_last_us"] = _us(getattr(flow, f"{way}_last_seen_ms")) if packets else NEVER
+        row[f"{side}_before_us"] = _us(state.before_ms)
         row[f"{side}_packets"] = packets
         row[f"{side}_bytes"] = getattr(flow, f"{way}_bytes")
         row[f"{side}_payload_bytes"] = payload

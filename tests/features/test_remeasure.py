@@ -147,6 +147,32 @@ def test_jitter_is_that_of_one_copys_intervals() -> None:
     assert col(again(row(**lone, sjit=14.14), 1), "sjit") == 0
 
 
+def test_an_interval_since_the_record_before_is_one_of_a_single_copy() -> None:
+    # A packet 60 s after the last copy of one of the record before, twice: published is 60 s / 2.
+    alone = {"dur": 0.0, "spkts": 2, "sbytes": 80, "sinpkt": 30_000.0, "sjit": 30_000.0}
+    assert col(again(row(**alone), 1000), "sinpkt") == 60_000
+    assert col(again(row(**alone), 1000), "sjit") == 0
+    # The laboratory's ARP requests, of which it recorded some once.
+    asked = {"dur": 0.0, "spkts": 1, "sbytes": 46, "sinpkt": 60_000.688}
+    assert col(again(row(**asked), 1), "sinpkt") == pytest.approx(60_000.688)
+    # Three packets at 0, 10 and 30 ms, 60 s after the record before.
+    gaps = np.array([60_000.0, 10.0, 20.0])
+    copies = np.array([*gaps, 0.0, 0.0, 0.0])
+    recorded = {"dur": 0.03, "dpkts": 6, "dbytes": 240, "dinpkt": copies.mean()}
+    slipped = (1000 * (copies**2).mean() - copies.mean() ** 2) ** 0.5
+    for jitter in (copies.std(), slipped):
+        result = again(row(**recorded, djit=jitter), 1)
+        assert col(result, "dpkts") == 3
+        assert col(result, "dinpkt") == pytest.approx(gaps.mean())
+        assert col(result, "djit") == pytest.approx(gaps.std(), abs=0.001)
+
+
+def test_intervals_that_are_longer_than_the_flow_by_rounding_are_its_own() -> None:
+    # As a pair of ARP requests is published: the two records are taken for copies of one packet.
+    result = again(row(dur=59.999989, spkts=2, sbytes=92, sinpkt=60_000.578), 1)
+    assert col(result, "sinpkt") == 0
+
+
 def test_jitter_is_rounded_to_the_clock() -> None:
     jitter = np.array([12.3456, 0.4, 0.0])
     assert jitter_on_clock(jitter, 1000).tolist() == [12, 0, 0]
@@ -303,19 +329,21 @@ def test_formulas_by_hand() -> None:
 @given(
     src=st.lists(st.tuples(st.integers(0, 5000), st.integers(46, 1500)), min_size=1, max_size=8),
     dst=st.lists(st.tuples(st.integers(0, 5000), st.integers(46, 1500)), max_size=8),
+    since=st.tuples(*[st.just(0) | st.integers(30_000, 119_999)] * 2),
 )
 @steady
 def test_a_remeasured_row_is_what_the_sensor_measures(
-    src: list[tuple[int, int]], dst: list[tuple[int, int]]
+    src: list[tuple[int, int]], dst: list[tuple[int, int]], since: tuple[int, int]
 ) -> None:
-    # Time in ms after the flow began, and octets from the IP header on, of each packet.
+    # Time in ms after the flow began, and octets from the IP header on, of each packet; time since
+    # an earlier record, 0 without one.
     sides = {"s": sorted([(0, src[0][1]), *src[1:]]), "d": sorted(dst)}
     last_ms = max(time for packets in sides.values() for time, _ in packets)
     # As the laboratory recorded it: every packet twice, octets without Ethernet's header.
     published = row(dur=last_ms / 1e3)
     flows = empty_flows(1)
     flows["first_us"], flows["last_us"] = 1_000_000, 1_000_000 + last_ms * 1000
-    for short, side in (("s", "src"), ("d", "dst")):
+    for short, side, since_ms in (("s", "src", since[0]), ("d", "dst", since[1])):
         packets = sides[short]
         sizes = [size for _, size in packets]
         published[0, AT[f"{short}pkts"]] = 2 * len(packets)
@@ -323,10 +351,14 @@ def test_a_remeasured_row_is_what_the_sensor_measures(
         if not packets:
             continue
         begin, end = packets[0][0], packets[-1][0]
-        published[0, AT[f"{short}inpkt"]] = (end - begin) / (2 * len(packets) - 1)
         gaps = np.diff([time for time, _ in packets])
         between_copies = [0.0] * len(packets)
-        published[0, AT[f"{short}jit"]] = np.std([*gaps, *between_copies])
+        recorded = [*gaps, *between_copies]
+        if since_ms:
+            recorded.append(since_ms)
+            flows[f"{side}_before_us"] = 1_000_000 + (begin - since_ms) * 1000
+        published[0, AT[f"{short}inpkt"]] = np.mean(recorded)
+        published[0, AT[f"{short}jit"]] = np.std(recorded)
         flows[f"{side}_piat_stddev_us"] = np.std(gaps, ddof=1) * 1000 if len(gaps) > 1 else 0
         flows[f"{side}_packets"] = len(packets)
         flows[f"{side}_bytes"] = sum(sizes) + 14 * len(packets)

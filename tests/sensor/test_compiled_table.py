@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,17 @@ from sensor.meter.compiled.layout import (
     IDLE_LIST,
     NONE,
     STATE,
+    WAY,
 )
 from sensor.meter.compiled.table import (
     append,
     enter,
     find,
     flow_key,
-    keep_set_up,
+    keep,
     remember,
     remove,
+    source_is_second,
     unlink,
 )  # fmt: skip
 
@@ -63,18 +64,23 @@ def call_unlink(control: Any, states: Any, slot: int) -> None:
 
 
 @compiled
-def call_remember(control: Any, ring: Any, known: Any, states: Any, begins: int) -> None:
-    remember(control[0], (ring, known), states[0], begins)
+def call_remember(control: Any, ring: Any, known: Any, states: Any, ways: Any, begins: int) -> None:
+    remember(control[0], (ring, known), states[0], ways[0], ways[1], begins)
 
 
 @compiled
-def call_keep(ring: Any, known: Any, states: Any) -> None:
-    keep_set_up((ring, known), states[0])
+def call_keep(control: Any, ring: Any, known: Any, states: Any, ways: Any) -> None:
+    keep(control[0], (ring, known), states[0], ways[0], ways[1])
 
 
 @compiled
 def call_key(packets: Any, key: Any) -> int:
     return flow_key(packets[0], key)
+
+
+@compiled
+def call_second(packets: Any, key: Any) -> bool:
+    return source_is_second(key, packets[0])
 
 
 # Hashes that share their places in the index, wrap around its end, or differ above it only.
@@ -131,28 +137,44 @@ def test_flows_are_listed_in_the_order_they_were_seen(steps: list[tuple[int, int
             assert forward == backward[::-1] == members
 
 
-@given(steps=st.lists(st.integers(0, 14), max_size=80))
+@given(steps=st.lists(st.tuples(st.integers(0, 11), st.booleans()), max_size=80))
 @steady
-def test_the_latest_connections_are_remembered(steps: list[int]) -> None:
+def test_the_latest_connections_are_remembered(steps: list[tuple[int, bool]]) -> None:
+    # Each step begins a flow of a connection, or ends it. Five are remembered: those that began,
+    # or ended unknown, last. `spoken` is when either end of the connection last sent a packet.
     ring, known = np.zeros(5, np.uint64), np.zeros(16, CONNECTION)
     control = np.zeros(1, control_dtype())
-    latest: deque[int] = deque(maxlen=len(ring))
+    latest: list[int] = []
+    spoken: dict[int, list[int]] = {}
     set_up: dict[int, int] = {}
-    for time_us, number in enumerate(steps):
-        begins = time_us % 3 == 0
-        state = np.zeros(1, STATE)
-        state[0]["key"] = (number, 0, 1, 0, number << 40, 0)
-        for name in ("syn_us", "synack_us", "ack_us"):
-            state[0][name] = NEVER
-        call_remember(control, ring, known, state, begins)
-        assert state[0]["known"] == (number in latest)
-        goes_on = number in latest and not begins
-        assert state[0]["ack_us"] == (set_up[number] if goes_on else NEVER)
-        if number not in latest:
-            latest.append(number)
+    running: dict[int, tuple[Any, Any]] = {}
+    for now_us, (number, turned) in enumerate(steps, 1):
+        if number in running:
+            state, ways = running.pop(number)
+            for end in (0, 1) if turned else (1,):
+                ways[end ^ int(state[0]["turned"])]["packets"] = 1
+                ways[end ^ int(state[0]["turned"])]["last_us"] = spoken[number][end] = now_us
+            state[0]["ack_us"] = set_up[number] = now_us
+            call_keep(control, ring, known, state, ways)
+        else:
+            state, ways = np.zeros(1, STATE), np.zeros(2, WAY)
+            state[0]["key"] = (number, 0, 1, 0, number << 40, 0)
+            state[0]["turned"] = turned
+            for name in ("syn_us", "synack_us", "ack_us"):
+                state[0][name] = NEVER
+            ways["before_us"] = NEVER
+            begins = now_us % 3 == 0
+            call_remember(control, ring, known, state, ways, begins)
+            if number not in latest:
+                spoken[number] = [NEVER, NEVER]
+                set_up[number] = NEVER
+            assert state[0]["known"] == (number in latest)
+            assert state[0]["ack_us"] == (NEVER if begins else set_up[number])
+            ends = spoken[number][::-1] if turned else spoken[number]
+            assert ways["before_us"].tolist() == ends
+            running[number] = state, ways
+        latest = (latest if number in latest else [*latest, number])[-5:]
         assert np.count_nonzero(known["key"]) == len(latest)
-        state[0]["ack_us"] = set_up[number] = time_us
-        call_keep(ring, known, state)
 
 
 PACKET = np.dtype([
@@ -171,15 +193,17 @@ small = st.integers(0, 2)
 def test_a_key_is_the_same_both_ways_and_for_nothing_else(
     fields: tuple[int, ...], rest: tuple[int, ...], other: tuple[int, ...]
 ) -> None:
-    def key(ends: tuple[int, ...]) -> tuple[bytes, int]:
+    def key(ends: tuple[int, ...]) -> tuple[bytes, int, bool]:
         packets, words = np.zeros(1, PACKET), np.zeros(6, np.uint64)
         packets["src_ip"], packets["dst_ip"] = ends[:2], ends[2:4]
         packets["src_port"], packets["dst_port"] = ends[4:]
         packets["vlan_id"], packets["protocol"], packets["tunnel_id"] = rest
         hashed = call_key(packets, words)
-        return words.tobytes(), int(hashed)
+        return words.tobytes(), int(hashed), bool(call_second(packets, words))
 
     swapped = (*fields[2:4], *fields[:2], fields[5], fields[4])
-    assert key(fields) == key(swapped)
+    assert key(fields)[:2] == key(swapped)[:2]
+    # Of two directions the one has the second end as its source; if the ends are one, neither has.
+    assert key(fields)[2] + key(swapped)[2] == (fields != swapped)
     assert (key(fields)[0] == key(other)[0]) == (other in (fields, swapped))
     assert 0 <= key(fields)[1] <= FULL

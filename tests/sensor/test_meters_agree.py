@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from examples import traffic
-from features.flows import FLOW_DTYPE
+from features.flows import FLOW_DTYPE, NEVER
 from sensor.meter import content
 from tests.helpers import ANN, BOB, metered
 
@@ -24,7 +24,7 @@ UNSEEN_BY_STOCK = {"wrong_fragments"}
 
 
 def random_frames(seed: int) -> list[traffic.Frame]:
-    """Segments of random connections, times in whole milliseconds."""
+    """Segments of random connections and some datagrams, times in whole milliseconds."""
     random = Random(seed)
     frames: list[traffic.Frame] = []
     for number in range(CONNECTIONS):
@@ -41,21 +41,25 @@ def random_frames(seed: int) -> list[traffic.Frame]:
             frame = traffic.tcp_frame(*ends, flags, seq=seq, ack=random.randrange(5000),
                                       payload=payload,
                                       window=random.randrange(1 << 16))  # fmt: skip
+            if random.random() < 0.1:
+                frame = traffic.udp_frame(*ends, payload)
             frames.append((at_us, frame))
             at_us += 1000 * random.choice((0, 1, 30, 999, 1001, 5001, 130_000))
     return sorted(frames)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_random_segments_are_measured_alike(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("schema", "seed"), [("flow", 0), ("flow", 1), ("unsw-nb15", 2)])
+def test_random_packets_are_measured_alike(tmp_path: Path, schema: str, seed: int) -> None:
     path = tmp_path / "random.pcap"
     traffic.write_pcap(path, random_frames(seed))
     own, stock = (
-        np.sort(np.concatenate(metered(path, "flow", meter)), order=["src_port", "dst_port",
-                "first_us"])
+        np.sort(np.concatenate(metered(path, schema, meter)), order=["src_port", "dst_port",
+                "protocol", "first_us"])
         for meter in ("compiled", "stock")
     )  # fmt: skip
     assert len(own) == len(stock) > CONNECTIONS
+    for side in ("src", "dst"):
+        assert np.count_nonzero(own[f"{side}_before_us"] != NEVER) > 50
     for name in FLOW_DTYPE.names or ():
         if name in UNSEEN_BY_STOCK:
             continue

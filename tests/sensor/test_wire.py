@@ -1188,6 +1188,8 @@ def test_a_cut_flow_goes_on_in_a_record_of_its_own(unsw: Metered) -> None:
 def test_a_connection_that_goes_on_keeps_its_set_up(unsw: Metered) -> None:
     _, second = unsw.of(client_of("goes_on_after_65_s").ip)
     check(second.row, {"synack": 0.001, "ackdat": 0.001, "tcprtt": 0.002, "spkts": 1, "dur": 0.004})
+    # From the client's packet at 3 ms to that at 65 s, from the server's at 1 ms to 65.004 s.
+    check(second.row, {"sinpkt": 64_997, "dinpkt": 65_003, "sjit": 0, "djit": 0})
     _, second = unsw.of(client_of("begins_anew_after_65_s").ip)
     check(second.row, {"synack": 0.007, "ackdat": 0.003, "tcprtt": 0.01, "spkts": 2})
 

@@ -132,7 +132,9 @@ class FlowTable:
         )  # fmt: skip
         blank = np.zeros(1, STATE)
         blank["syn_us"] = blank["synack_us"] = blank["ack_us"] = NEVER
-        self._fresh = (engine.packet_buffer(), np.zeros(6, np.uint64), blank, np.zeros(1, WAY))
+        blank_way = np.zeros(1, WAY)
+        blank_way["before_us"] = NEVER
+        self._fresh = (engine.packet_buffer(), np.zeros(6, np.uint64), blank, blank_way)
         self._text = (np.zeros(_PEEKS, PEEK), np.zeros(_PEEK_OCTETS, np.uint8))
         self._control = np.zeros(1, control_dtype())
         control = self._control[0]

@@ -9,7 +9,7 @@ import numpy as np
 from features.flows import EARLY_PACKETS
 
 REMEMBERED = 1 << 16
-"""TCP connections, the latest, that a meter still knows when their flow has ended."""
+"""Connections, the latest, that a meter still knows when their flow has ended."""
 
 PIECES = 16
 """Fragments of a datagram that are remembered; overlaps with later ones are not seen."""
@@ -24,7 +24,8 @@ def _record(fields: list[tuple[Any, ...]]) -> np.dtype[np.void]:
 
 WAY = _record(
     [
-        ("first_us", "i8"), ("last_us", "i8"), ("last_tick_us", "i8"), ("packets", "i8"),
+        ("before_us", "i8"), ("first_us", "i8"), ("last_us", "i8"), ("last_tick_us", "i8"),
+        ("packets", "i8"),
         ("piat_mean", "f8"), ("piat_m2", "f8"), ("piat_min", "i8"), ("piat_max", "i8"),
         ("payload_bytes", "i8"), ("squares", "i8"), ("header_bytes", "i8"),
         ("next_seq", "u4"), ("retransmitted", "u4"), ("payload_packets", "u4"),
@@ -60,12 +61,13 @@ STATE = _record(
         ("head_part", "u1"), ("head_end", "u1"), ("head_has_length", "u1"), ("head_line", "u1"),
         ("icmp_type", "u1"), ("icmp_code", "u1"), ("text", "u1"), ("text_peeked", "u1"),
         ("text_logged_in", "u1"), ("text_in_mail", "u1"), ("text_in_line", "u1"),
-        ("early_told", "u1"), ("known", "u1"), ("wrong_fragments", "u4"),
+        ("early_told", "u1"), ("known", "u1"), ("turned", "u1"), ("wrong_fragments", "u4"),
     ]
 )  # fmt: skip
 """One flow. `key` is the same for both directions; `previous`, `next` link the flows of a list
 (:data:`IDLE_LIST`, :data:`CLOSING_LIST`) by when they were last seen; `flow` is the address of the
-engine's ``struct nf_flow``; `head_*` is where the reading of an HTTP response's head stands;
+engine's ``struct nf_flow``; `turned` says that its source is the second end that the key names;
+`head_*` is where the reading of an HTTP response's head stands;
 `text` is a :class:`sensor.meter.content.Protocol`; `text_in_mail` that a mail is being sent, and
 `text_in_line` that the source's last text ended within a line."""
 
@@ -99,8 +101,14 @@ flows (`metered`, counted as they come), those that belong to no flow (`ignored`
 shard (`elsewhere`), and those for which the engine found no memory (`failed`).
 """
 
-CONNECTION = _record([("key", "u8"), ("syn_us", "i8"), ("synack_us", "i8"), ("ack_us", "i8")])
-"""A TCP connection that is remembered: its key, 0 for an empty place, and its set-up."""
+CONNECTION = _record(
+    [
+        ("key", "u8"), ("syn_us", "i8"), ("synack_us", "i8"), ("ack_us", "i8"),
+        ("last_us", "i8", (2,)),
+    ]
+)  # fmt: skip
+"""A connection that is remembered: its key, 0 for an empty place, its set-up, and when each side
+was last heard of, in the order of the key's addresses."""
 
 DATAGRAM = _record(
     [

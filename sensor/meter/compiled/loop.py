@@ -56,9 +56,10 @@ from sensor.meter.compiled.table import (
     enter,
     find,
     flow_key,
-    keep_set_up,
+    keep,
     remember,
     remove,
+    source_is_second,
     unlink,
 )
 from sensor.meter.compiled.tcp import (
@@ -109,13 +110,12 @@ def _report(control: Any, table: Any, done: Any, slot: int, ending: int) -> None
 @inlined
 def _close(control: Any, table: Any, done: Any, slot: int, ending: int) -> None:
     """End a flow: report it, and free its slot and the engine's record."""
-    states, index = table[0], table[2]
+    states, ways, index = table[0], table[1], table[2]
     state = states[slot]
     meter_expire_flow(state.flow, control.dissections, control.dissector)
     _report(control, table, done, slot, ending)
     meter_free_flow(state.flow, control.dissections, 0, 1)
-    if state.key[4] & np.uint64(0xFF) == _TCP:
-        keep_set_up(table[4], state)
+    keep(control, table[4], state, ways[2 * slot], ways[2 * slot + 1])
     unlink(control, states, slot)
     remove(index, slot, np.int64(state.hash))
     state.flow = 0
@@ -174,8 +174,9 @@ def _begin(control: Any, table: Any, done: Any, fresh: Any, packet_at: int, hash
     state.serial = control.serial
     control.serial += 1
     state.first_us = control.now_us
-    if packet.protocol == _TCP:
-        remember(control, table[4], state, packet.flags & _SYN)
+    state.turned = source_is_second(key, packet)
+    begins = packet.protocol == _TCP and (packet.flags & _SYN) != 0
+    remember(control, table[4], state, ways[2 * slot], ways[2 * slot + 1], begins)
     state.text = text_of(packet.protocol, packet.src_port, packet.dst_port)
     if packet.protocol in (_ICMP, _ICMP6):
         at = np.int64(packet.ip_size) - packet.transport_size

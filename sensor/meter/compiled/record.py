@@ -26,7 +26,8 @@ from sensor.meter.compiled.memory import (
 )  # fmt: skip
 
 _WAY_FIELDS = {
-    "packets": "packets", "payload_bytes": "payload_bytes", "piat_mean_us": "piat_mean",
+    "before_us": "before_us", "packets": "packets",
+    "payload_bytes": "payload_bytes", "piat_mean_us": "piat_mean",
     "piat_max_us": "piat_max", "piat_min_us": "piat_min", "tcp_base": "base",
     "retransmitted": "retransmitted", "urgent": "urgent", "window": "window", "ttl": "ttl",
     "tcp_flags": "flags", "tcp_state": "tcp_state", "payload_packets": "payload_packets",

@@ -12,6 +12,8 @@ from sensor.meter.compiled.memory import Number, inlined
 
 # An entry of the index is (hash << 32) | (slot + 1), 0 for an empty place.
 _SLOT_BITS = np.uint64(0xFFFFFFFF)
+_PORTS_AND_PROTOCOL = np.uint64(0xFFFFFFFF0000FFFF)
+"""Of a key's fifth word; the rest is the VLAN."""
 
 
 @inlined
@@ -134,10 +136,10 @@ def _place_of(known: Any, key: int) -> Number:
 
 @inlined
 def _connection_key(flow_key: NDArray[np.uint64]) -> Number:
-    """A 64-bit hash of a flow's addresses and ports, the same for both directions; not 0."""
+    """A 64-bit hash of a flow's addresses, ports and protocol, the same both ways; not 0."""
     key = np.uint64(0x9E3779B97F4A7C15)
     for word in range(5):
-        key ^= flow_key[word] if word < 4 else flow_key[4] >> np.uint64(32)
+        key ^= flow_key[word] if word < 4 else flow_key[4] & _PORTS_AND_PROTOCOL
         key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         key ^= key >> np.uint64(31)
@@ -145,44 +147,69 @@ def _connection_key(flow_key: NDArray[np.uint64]) -> Number:
 
 
 @inlined
-def remember(control: Any, remembered: Any, state: Any, begins: int) -> None:
-    """Note whether an earlier flow had these addresses and ports, either way, and its set-up.
-
-    A flow that goes on with a connection has the set-up times of the one before, as Argus's
-    records have them; one that `begins` with a SYN is a connection of its own. The latest
-    connections are remembered, as many as `remembered` has room for.
-    """
+def _enter_connection(control: Any, remembered: Any, key: int) -> Number:
+    """A place for a key that is not in the index; the connection longest in it is forgotten."""
     ring, known = remembered
-    key = _connection_key(state.key)
-    place = _place_of(known, key)
-    if known[place].key:
-        state.known = 1
-        if not begins:
-            state.syn_us = known[place].syn_us
-            state.synack_us = known[place].synack_us
-            state.ack_us = known[place].ack_us
-        return
     slot = control.remembered % len(ring)
     if control.remembered >= len(ring):
         _bury(known, ring[slot])
-        place = _place_of(known, key)
+    place = _place_of(known, key)
     ring[slot] = key
     known[place].key = key
-    known[place].syn_us = state.syn_us
-    known[place].synack_us = state.synack_us
-    known[place].ack_us = state.ack_us
     control.remembered += 1
+    return place
 
 
 @inlined
-def keep_set_up(remembered: Any, state: Any) -> None:
-    """A flow has ended: keep what is known of its connection's set-up, if it is remembered."""
+def source_is_second(flow_key: NDArray[np.uint64], packet: Any) -> Number:
+    """Whether a packet's source is the second of the two that its flow's key names."""
+    first_port = np.uint64(flow_key[4] >> np.uint64(48))
+    return (
+        flow_key[0] != packet.src_ip[0]
+        or flow_key[1] != packet.src_ip[1]
+        or first_port != np.uint64(packet.src_port)
+    )
+
+
+@inlined
+def remember(control: Any, remembered: Any, state: Any, src: Any, dst: Any, begins: int) -> None:
+    """Note whether an earlier flow had these addresses and ports, either way, and what of it lasts.
+
+    A flow that goes on with a connection has the set-up times of the one before, as Argus's
+    records have them, and knows when either side was last heard of; one that `begins` with a SYN
+    is a connection of its own. The latest connections are remembered, as many as `remembered` has
+    room for.
+    """
     known = remembered[1]
-    place = _place_of(known, _connection_key(state.key))
-    if known[place].key:
-        known[place].syn_us = state.syn_us
-        known[place].synack_us = state.synack_us
-        known[place].ack_us = state.ack_us
+    key = _connection_key(state.key)
+    place = _place_of(known, key)
+    if not known[place].key:
+        keep(control, remembered, state, src, dst)
+        return
+    state.known = 1
+    connection = known[place]
+    src.before_us = connection.last_us[state.turned]
+    dst.before_us = connection.last_us[1 - state.turned]
+    if not begins:
+        state.syn_us = connection.syn_us
+        state.synack_us = connection.synack_us
+        state.ack_us = connection.ack_us
+
+
+@inlined
+def keep(control: Any, remembered: Any, state: Any, src: Any, dst: Any) -> None:
+    """Keep what another flow of this one's connection is to know of it."""
+    known = remembered[1]
+    key = _connection_key(state.key)
+    place = _place_of(known, key)
+    if not known[place].key:
+        place = _enter_connection(control, remembered, key)
+    connection = known[place]
+    connection.syn_us = state.syn_us
+    connection.synack_us = state.synack_us
+    connection.ack_us = state.ack_us
+    connection.last_us[state.turned] = src.last_us if src.packets else src.before_us
+    connection.last_us[1 - state.turned] = dst.last_us if dst.packets else dst.before_us
 
 
 @inlined
