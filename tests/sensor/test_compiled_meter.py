@@ -140,6 +140,15 @@ def test_the_clock_is_that_of_what_lies_between_times(tmp_path: Path) -> None:
     assert coarse["src_piat_mean_us"] == 1500
 
 
+def test_a_time_that_cannot_be_costs_no_flow(tmp_path: Path) -> None:
+    # As dhcp_little_endian.pcapng of nDPI's tests has them, whose times are turned around.
+    path, start_us = tmp_path / "turned.pcapng", 4_734_231_571_822_539_464
+    traffic.write_pcapng(path, [(start_us + 70 * SECOND * at, syn(at + 1)) for at in range(3)])
+    with CaptureSpool() as spool:
+        flows = ordered(CompiledMeter(chains_of(spool, path), SETTINGS, 1))
+    assert flows["first_us"].tolist() == [start_us, start_us + 70 * SECOND, start_us + 140 * SECOND]
+
+
 def test_it_says_what_stock_nfstream_says() -> None:
     with CaptureSpool() as spool:
         chains = chains_of(spool, sample().excerpt)

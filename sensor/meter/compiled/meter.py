@@ -20,7 +20,7 @@ SHARDED_PACKETS = 100_000
 _MOST_THREADS = 4
 _AHEAD_BATCHES = 16
 """Batches of flows that a thread may be ahead of the scoring."""
-_LATER_US = 1 << 62
+_LATER_US = (1 << 63) - 1
 
 _Step = tuple[int, FlowBatch | None]
 """How far the time of a table has come, and flows that have finished, if any."""
