@@ -7,7 +7,7 @@ after the other. On each, every round runs every contender once, as a process of
 
 - stock NFStreamer: bare; with statistics and dissection of 20 packets; with our plugin;
 - ``argus | ra``, where it is installed;
-- the compiled meter alone, on one thread and on all;
+- the compiled meter alone, on one thread and on as many as there are processors;
 - the whole of ``flowvane triage``, start-up included.
 
 Reported are the median of the rates, the median of the ratios within a round to stock NFStreamer
@@ -63,8 +63,8 @@ from sensor.captures import CaptureSpool, chain
 from sensor.meter.compiled.meter import CompiledMeter
 with CaptureSpool() as spool:
     chains = chain([spool.open(Path(sys.argv[1]))], SCHEMA.meter.idle_timeout_s * 1_000_000)
-    threads = int(sys.argv[2]) or None
-    print(sum(len(b) for b in CompiledMeter(chains, SCHEMA.meter, 1000, threads=threads).flows()))
+    meter = CompiledMeter(chains, SCHEMA.meter, 1000, threads=int(sys.argv[2]))
+    print(sum(len(batch) for batch in meter.flows()))
 """
 
 
@@ -133,7 +133,13 @@ def contenders(capture: Path, folder: Path) -> dict[str, list[str]]:
         "stock NFStreamer, bare": [python, "-c", _STOCK, name, "bare"],
         "stock NFStreamer with the plugin": [python, "-c", _STOCK, name, "plugin"],
         "compiled meter, one thread": [python, "-c", _METER, name, "1"],
-        "compiled meter": [python, "-c", _METER, name, "0"],
+        "compiled meter, a thread for each processor": [
+            python,
+            "-c",
+            _METER,
+            name,
+            str(os.cpu_count()),
+        ],
         "flowvane triage, nsl-kdd": [*triage, "--model", "nsl-kdd"],
         "flowvane triage, unsw-nb15": [*triage, "--model", "unsw-nb15"],
     }
@@ -168,7 +174,7 @@ def compare(capture: Path, rounds: int) -> tuple[dict[str, Runs], int]:
     """Run all contenders in turns; what was seen, and the number of stock NFStreamer's flows."""
     with tempfile.TemporaryDirectory() as folder:
         commands = contenders(capture, Path(folder))
-        for name in ("compiled meter", "flowvane triage, nsl-kdd", "flowvane triage, unsw-nb15"):
+        for name in (each for each in commands if each.startswith(("compiled", "flowvane"))):
             run(commands[name], Runs())  # the first start compiles
         result = {name: Runs() for name in commands}
         flows = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -29,7 +30,9 @@ if TYPE_CHECKING:  # metering begins before JAX is loaded
     from models.manifest import Stored
     from sensor.verdict import Verdict
 
-_AHEAD_BATCHES = 64
+_SWITCH_S = 0.001
+"""How long a thread waits for another that runs Python; 5 ms unless told."""
+_AHEAD_BATCHES = 16
 """Batches of measured flows that may wait for the model to be loaded and to score."""
 
 
@@ -126,6 +129,8 @@ def triage(
     begun = time.monotonic()
     # What was imported stays: looking it through for garbage, again and again, is for nothing.
     gc.freeze()
+    # The meter's thread needs the interpreter's lock for a moment only, a batch at a time.
+    sys.setswitchinterval(_SWITCH_S)
     with CaptureSpool() as spool:
         captures, summary.problems = open_captures(paths, spool, console)
         chains, meter = make_meter(captures, model.schema, model.clock_us, meter_wanted, console)

@@ -32,7 +32,7 @@ from sensor.meter.compiled.layout import (
 from sensor.meter.compiled.record import without_odd_text
 from sensor.meter.content import CONTENT_FIELDS, Content, Protocol
 
-BATCH_FLOWS = 1024
+BATCH_FLOWS = 4096
 _PEEKS, _PEEK_OCTETS = 8192, 1 << 22
 _ETHERNET = 14
 """Where IP begins in a frame, until a packet shows it."""

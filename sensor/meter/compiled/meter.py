@@ -18,7 +18,7 @@ from sensor.meter.compiled.layout import END_OF_FILE, READ_ERROR
 SHARDED_PACKETS = 100_000
 """A capture of fewer packets than this is metered by one thread: more would not be worth it."""
 _MOST_THREADS = 4
-_AHEAD_BATCHES = 16
+_AHEAD_BATCHES = 4
 """Batches of flows that a thread may be ahead of the scoring."""
 _LATER_US = (1 << 63) - 1
 
