@@ -448,7 +448,7 @@ def walk(
 
 
 @njit(cache=True)
-def _mix(state: np.uint64, word: np.uint64) -> np.uint64:
+def mix(state: np.uint64, word: np.uint64) -> np.uint64:
     """One step of splitmix64 over `state` with `word` added."""
     state = (state ^ word) + np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -463,7 +463,7 @@ def _mix_text(words: NDArray[np.uint64], kind: int) -> np.uint64:
         return np.uint64(0)
     state = np.uint64(kind)
     for word in words:
-        state = _mix(state, word)
+        state = mix(state, word)
     return state | np.uint64(1)
 
 
@@ -492,15 +492,15 @@ def flow_keys(
     keys = np.empty((rows, 9), np.uint64)
     for row in range(rows):
         line = keys[row]
-        line[0] = _mix(_mix(np.uint64(1), src[row, 0]), src[row, 1])
-        line[1] = _mix(_mix(np.uint64(1), dst[row, 0]), dst[row, 1])
-        line[2] = _mix(_mix(np.uint64(2), line[0]), line[1])
-        line[3] = _mix(_mix(np.uint64(3), line[0]), service[row])
-        line[4] = _mix(_mix(np.uint64(4), line[1]), service[row])
+        line[0] = mix(mix(np.uint64(1), src[row, 0]), src[row, 1])
+        line[1] = mix(mix(np.uint64(1), dst[row, 0]), dst[row, 1])
+        line[2] = mix(mix(np.uint64(2), line[0]), line[1])
+        line[3] = mix(mix(np.uint64(3), line[0]), service[row])
+        line[4] = mix(mix(np.uint64(4), line[1]), service[row])
         line[5] = _mix_text(name[row], 5)
-        line[6] = _mix(_mix(np.uint64(6), line[0]), line[5])
+        line[6] = mix(mix(np.uint64(6), line[0]), line[5])
         line[7] = _mix_text(fingerprint[row], 7)
-        line[8] = _mix(_mix(np.uint64(8), line[0]), line[7])
+        line[8] = mix(mix(np.uint64(8), line[0]), line[7])
     return keys
 
 

@@ -58,9 +58,9 @@ class Encoded(NamedTuple):
     """Encoded rows: what the network takes in, and what the likelihood heads bin.
 
     Attributes:
-        amounts: ``[B, D]`` float32, standardised and clipped to :data:`CLIP`.
-        scaled: ``[B, D]`` float32, the same before standardising: signed logs, or as they are.
-        categories: ``[B, C]`` int32 indices, :data:`UNSEEN` for terms not met in training.
+        amounts: ``[..., D]`` float32, standardised and clipped to :data:`CLIP`.
+        scaled: ``[..., D]`` float32, the same before standardising: signed logs, or as they are.
+        categories: ``[..., C]`` int32 indices, :data:`UNSEEN` for terms not met in training.
     """
 
     amounts: Any
@@ -111,29 +111,14 @@ class Encoder:
 
     @classmethod
     def fit(cls, schema: Schema, names: Sequence[str], rows: FloatArray) -> Encoder:
-        """Fit on benign training rows ``[N, F]`` of `schema`, for the features `names`.
+        """Fit on training rows ``[N, F]`` of `schema`, for the features `names`.
 
         Raises:
             ValueError: a row has no finite value in one of the features.
         """
-        numeric: list[NumericColumn] = []
-        categories: list[CategoryColumn] = []
-        for at in sorted(schema.index(names)):
-            feature, values = schema.features[at], rows[:, at]
-            if not np.isfinite(values).all():
-                raise ValueError(f"feature {feature.name} has values that are not finite")
-            if feature.kind is Kind.CATEGORICAL:
-                codes, counts = np.unique(values[values >= 0].astype(int), return_counts=True)
-                terms = tuple(feature.vocabulary[code] for code in codes[counts >= MIN_TERM_ROWS])
-                categories.append(CategoryColumn(feature.name, terms))
-            elif feature.kind is Kind.BINARY:
-                numeric.append(NumericColumn(feature.name, feature.kind, 0.0, 1.0))
-            else:
-                scaled = signed_log(values) if feature.kind in LOGGED else values
-                scale = max(float(scaled.std()), MIN_SCALE)
-                column = NumericColumn(feature.name, feature.kind, float(scaled.mean()), scale)
-                numeric.append(column)
-        return cls(schema, numeric, categories)
+        fitting = EncoderFit(schema, names)
+        fitting.add(rows)
+        return fitting.encoder()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -145,17 +130,19 @@ class Encoder:
         """Encode rows.
 
         Args:
-            rows: ``[B, F]``, all features of the schema; unused ones may be NaN.
+            rows: ``[..., F]``, all features of the schema; unused ones may be NaN.
             xp: numpy, or jax.numpy inside a jitted function.
         """
         rows = xp.asarray(rows)
-        values = rows[:, self._numeric_at].astype(xp.float32)
+        values = rows[..., self._numeric_at].astype(xp.float32)
         scaled = xp.where(self._logged, signed_log(values, xp), values)
         amounts = xp.clip((scaled - self._center) / self._scale, -CLIP, CLIP)
-        codes = rows[:, self._category_at].astype(xp.int32)
-        indices = [xp.asarray(table)[codes[:, column]] for column, table in enumerate(self._tables)]
-        none = xp.zeros((rows.shape[0], 0), xp.int32)
-        return Encoded(amounts, scaled, xp.stack(indices, axis=1) if indices else none)
+        codes = rows[..., self._category_at].astype(xp.int32)
+        indices = [
+            xp.asarray(table)[codes[..., column]] for column, table in enumerate(self._tables)
+        ]
+        none = xp.zeros((*rows.shape[:-1], 0), xp.int32)
+        return Encoded(amounts, scaled, xp.stack(indices, axis=-1) if indices else none)
 
     def unscale(self, scaled: FloatArray) -> FloatArray:
         """Scaled amounts ``[..., D]`` back in their features' units."""
@@ -185,3 +172,64 @@ class Encoder:
         ]
         categories = [CategoryColumn(c["name"], tuple(c["terms"])) for c in data["categories"]]
         return cls(schema, numeric, categories)
+
+
+class EncoderFit:
+    """Fits an encoder in one pass over chunks of rows, of which it keeps sums only."""
+
+    def __init__(self, schema: Schema, names: Sequence[str]) -> None:
+        """Fit for the features `names`.
+
+        Raises:
+            KeyError: one of them is not a feature of `schema`.
+        """
+        self._schema = schema
+        self._at = sorted(schema.index(names))
+        self._count = 0
+        self._mean = dict.fromkeys(self._at, 0.0)
+        self._squares = dict(self._mean)  # sums of squared distances from the mean
+        self._terms = {
+            at: np.zeros(len(schema.features[at].vocabulary), np.int64) for at in self._at
+        }
+
+    def add(self, rows: FloatArray) -> None:
+        """Take a chunk of rows ``[N, F]``.
+
+        Raises:
+            ValueError: a row has no finite value in one of the features.
+        """
+        for at in self._at:
+            feature, values = self._schema.features[at], rows[:, at]
+            if not np.isfinite(values).all():
+                raise ValueError(f"feature {feature.name} has values that are not finite")
+            if feature.kind is Kind.CATEGORICAL:
+                codes = values[values >= 0].astype(int)
+                self._terms[at] += np.bincount(codes, minlength=len(feature.vocabulary))
+            elif len(values) and feature.kind is not Kind.BINARY:
+                self._gather(at, signed_log(values) if feature.kind in LOGGED else values)
+        self._count += len(rows)
+
+    def _gather(self, at: int, values: FloatArray) -> None:
+        """Merge mean and squares of two sets (Chan, Golub and LeVeque, 1983)."""
+        mean, more = float(values.mean()), len(values)
+        step, total = mean - self._mean[at], self._count + more
+        self._squares[at] += float(values.var()) * more + step**2 * self._count * more / total
+        self._mean[at] += step * more / total
+
+    def encoder(self, names: Sequence[str] | None = None) -> Encoder:
+        """The encoder for what was taken; for some of the features if `names` are given."""
+        chosen = self._at if names is None else sorted(self._schema.index(names))
+        numeric: list[NumericColumn] = []
+        categories: list[CategoryColumn] = []
+        for at in chosen:
+            feature = self._schema.features[at]
+            if feature.kind is Kind.CATEGORICAL:
+                often = np.flatnonzero(self._terms[at] >= MIN_TERM_ROWS)
+                terms = tuple(feature.vocabulary[code] for code in often)
+                categories.append(CategoryColumn(feature.name, terms))
+            elif feature.kind is Kind.BINARY:
+                numeric.append(NumericColumn(feature.name, feature.kind, 0.0, 1.0))
+            else:
+                scale = max(float(np.sqrt(self._squares[at] / max(self._count, 1))), MIN_SCALE)
+                numeric.append(NumericColumn(feature.name, feature.kind, self._mean[at], scale))
+        return Encoder(self._schema, numeric, categories)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from safetensors.numpy import save as save_tensors
 
 from features.encoder import Encoder
 from models.detector import Detector
-from models.heads import FAMILIES, Heads
+from models.kinds import KINDS
+from models.kinds.base import ModelKind, Network, Shape
 from models.manifest import (
     CALIBRATION,
     FORMAT,
@@ -31,14 +33,12 @@ from models.manifest import (
     TENSORS,
     BundleError,
     Stored,
-    check_list,
     misfit,
     read,
     sums,
 )
-from models.vae import Vae, VaeConfig
 
-_WEIGHTS, _HEADS = "weights.", "heads."
+_WEIGHTS, _FITTED = "weights.", "fitted."
 
 
 def _weights(state: Any) -> dict[str, NDArray[Any]]:
@@ -57,7 +57,7 @@ def save(detector: Detector, directory: Path) -> None:
     if directory.exists() and not (directory / MANIFEST).is_file():
         raise BundleError(f"{directory}: exists and is not a model bundle; name another directory")
     tensors = {_WEIGHTS + name: leaf for name, leaf in _weights(detector.state).items()}
-    tensors |= {_HEADS + name: leaf for name, leaf in detector.heads.tensors().items()}
+    tensors |= {_FITTED + name: leaf for name, leaf in detector.fitted.items()}
     tensors[CALIBRATION] = detector.calibration.scores
     manifest = {
         "format": FORMAT,
@@ -65,13 +65,12 @@ def save(detector: Detector, directory: Path) -> None:
         "schema": {"name": detector.schema.name, "digest": detector.schema.digest},
         "clock_us": detector.clock_us,
         "encoder": detector.encoder.to_json(),
-        "network": {"kind": "dense-vae", **asdict(detector.config)},
-        "usual_kl": detector.usual_kl,
+        "network": {"kind": detector.kind.name, **asdict(detector.config)},
         "provenance": detector.provenance,
     }
     contents = {
         MANIFEST: (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode(),
-        TENSORS: save_tensors({k: np.ascontiguousarray(v) for k, v in tensors.items()}),
+        TENSORS: save_tensors({k: np.asarray(v, order="C") for k, v in tensors.items()}),
     }
     contents[SUMS] = sums(contents)
     try:
@@ -127,47 +126,77 @@ def assemble(stored: Stored) -> Detector:
 def _assemble(bundle: Stored) -> Detector:
     directory, manifest, tensors = bundle.directory, bundle.manifest, bundle.tensors
     encoder = Encoder.from_json(bundle.schema, manifest["encoder"])
-    network = dict(manifest["network"])
-    if (kind := network.pop("kind")) != "dense-vae":
-        raise BundleError(f"{directory}: unknown network kind {kind}")
-    network["hidden"] = tuple(network["hidden"])
-    config = VaeConfig(**network)
-    if config.heads not in FAMILIES:
-        raise BundleError(f"{directory}: unknown family of heads {config.heads}")
-    stored = {
-        name.removeprefix(_HEADS): leaf for name, leaf in tensors.items() if name.startswith(_HEADS)
+    sizes = dict(manifest["network"])
+    if (name := sizes.pop("kind")) not in KINDS:
+        raise BundleError(
+            f"{directory}: unknown kind of model {name}; this flowvane has {', '.join(KINDS)}"
+        )
+    kind = KINDS[name]
+    config = kind.config_from_json(sizes)
+    fitted = {
+        name.removeprefix(_FITTED): leaf
+        for name, leaf in tensors.items()
+        if name.startswith(_FITTED)
     }
-    for name in stored:
-        check_list(directory, _HEADS + name, tensors[_HEADS + name])
-    heads = FAMILIES[config.heads].from_tensors(encoder, stored)
-    # Shapes only: initial weights would be drawn, compiled for, and thrown away.
-    graph, state = nnx.split(nnx.eval_shape(lambda: build(config, encoder, heads)))
-    flat = []
-    for path, leaf in nnx.to_flat_state(state):
-        name = ".".join(map(str, path))
-        if _WEIGHTS + name not in tensors:
-            raise BundleError(f"{directory}: {TENSORS} lacks {_WEIGHTS}{name}")
-        value = tensors[_WEIGHTS + name]
-        if value.shape != leaf.shape or value.dtype != leaf.dtype:
-            raise BundleError(
-                f"{directory}: {_WEIGHTS}{name} is {value.dtype}{list(value.shape)}, the network "
-                f"wants {leaf.dtype}{list(leaf.shape)}"
-            )
-        flat.append((path, leaf.replace(jnp.asarray(value))))
+    _check(directory, dict.fromkeys(_FITTED + name for name in fitted), tensors)
+    after = kind.after_shapes(config, encoder)
+    _check(directory, {_FITTED + name: shape for name, shape in after.items()}, tensors)
     return Detector(
         name=bundle.name,
-        encoder=encoder,
-        heads=heads,
+        kind=kind,
         config=config,
-        model=nnx.merge(graph, nnx.from_flat_state(flat)),
-        usual_kl=float(manifest["usual_kl"]),
+        encoder=encoder,
+        fitted=fitted,
+        network=_network(directory, kind, config, encoder, fitted, tensors),
         calibration=bundle.calibration,
         clock_us=bundle.clock_us,
         provenance=manifest["provenance"],
     )
 
 
-def build(config: VaeConfig, encoder: Encoder, heads: Heads, seed: int = 0) -> Vae:
-    """An untrained network of the right shape for `encoder` and `heads`."""
-    sizes = tuple(column.size for column in encoder.categories)
-    return Vae(config, len(encoder.numeric), sizes, heads.width, rngs=nnx.Rngs(seed))
+def _check(
+    directory: Path, wanted: Mapping[str, Shape | None], tensors: dict[str, NDArray[Any]]
+) -> None:
+    """Refuse a bundle that lacks a tensor or has it in another type or shape.
+
+    Args:
+        directory: named in the message.
+        wanted: the shapes by name; None for any.
+        tensors: what there is.
+    """
+    for name, shape in wanted.items():
+        if name not in tensors:
+            raise BundleError(f"{directory}: {TENSORS} lacks {name}")
+        leaf = tensors[name]
+        fits = shape is None or (
+            leaf.ndim == len(shape)
+            and all(axis in (None, got) for axis, got in zip(shape, leaf.shape, strict=True))
+        )
+        if leaf.dtype != np.float32 or not fits:
+            known = "" if shape is None else str([axis or "any" for axis in shape])
+            raise BundleError(
+                f"{directory}: {name} is {leaf.dtype}{list(leaf.shape)}, the model wants "
+                f"float32{known}"
+            )
+
+
+def _network(
+    directory: Path,
+    kind: ModelKind[Any],
+    config: Any,
+    encoder: Encoder,
+    fitted: dict[str, NDArray[Any]],
+    tensors: dict[str, NDArray[Any]],
+) -> Network:
+    """The network with the weights out of the bundle."""
+    # Shapes only: initial weights would be drawn, compiled for, and thrown away.
+    graph, state = nnx.split(
+        nnx.eval_shape(lambda: kind.build(config, encoder, fitted, nnx.Rngs(0)))
+    )
+    leaves = [
+        (path, leaf, _WEIGHTS + ".".join(map(str, path))) for path, leaf in nnx.to_flat_state(state)
+    ]
+    _check(directory, {name: leaf.shape for _, leaf, name in leaves}, tensors)
+    flat = [(path, leaf.replace(jnp.asarray(tensors[name]))) for path, leaf, name in leaves]
+    network: Network = nnx.merge(graph, nnx.from_flat_state(flat))
+    return network

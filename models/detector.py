@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,10 @@ from numpy.typing import NDArray
 from features.encoder import Encoder
 from features.schema import Feature, FloatArray, Kind, Schema
 from models.calibration import Calibration
-from models.heads import Heads
-from models.vae import Vae, VaeConfig, kl_nats
+from models.kinds.base import Batch, ModelKind, Network
 
 _RANGE = {Kind.COUNT: (0.0, np.inf), Kind.RATE: (0.0, 1.0)}
-"""Values that a kind can have; a Gaussian's mean need not know."""
+"""Values that a kind of feature can have; a Gaussian's mean need not know."""
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -30,37 +30,40 @@ FEW = 64
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores of ``[B]`` flows: ``score = kl + parts.sum(axis=1)``.
+    """Scores of ``[B]`` flows: ``score = rest + parts.sum(axis=1)``.
 
     Attributes:
         score: ``[B]``, larger is more anomalous.
-        kl: ``[B]``, how far the latent lies from the prior, beyond what is usual.
-        parts: ``[B, U]``, zero or more, one a feature in the order of the detector's features.
+        rest: ``[B]``, what belongs to no single feature, e.g. how far the latent lies from the
+            prior beyond what is usual.
+        parts: ``[B, U]``, one a feature in the order of the detector's features.
         p_value: ``[B]``, the calibrated chance of a benign flow scoring as high.
     """
 
     score: FloatArray
-    kl: FloatArray
+    rest: FloatArray
     parts: FloatArray
     p_value: FloatArray
 
 
 class Detector:
-    """A model with all that scoring needs.
+    """A model of any kind with all that scoring needs.
 
-    Scoring is deterministic: the latent's mean is decoded, nothing is sampled, and rows are
-    scored in batches of one fixed size, so a row's score does not depend on its neighbours.
+    Scoring is deterministic: nothing is sampled, and rows are scored in batches of one fixed
+    size, so a flow's score does not depend on its neighbours. A kind with a window takes a
+    host's last flows beside a flow's own row (:mod:`features.history`); without them, it scores
+    a host's first flow.
     """
 
     def __init__(
         self,
         *,
         name: str,
+        kind: ModelKind[Any],
+        config: Any,
         encoder: Encoder,
-        heads: Heads,
-        config: VaeConfig,
-        model: Vae,
-        usual_kl: float,
+        fitted: Mapping[str, NDArray[Any]],
+        network: Network,
         calibration: Calibration,
         clock_us: int,
         provenance: dict[str, Any],
@@ -69,84 +72,119 @@ class Detector:
 
         Args:
             name: of the model, as alerts give it.
-            encoder, heads, config, model: the trained parts.
-            usual_kl: KL in nats that costs a flow nothing.
+            kind, config, encoder, network: the trained parts.
+            fitted: float32 tensors, of before and after the training.
             calibration: held-out benign scores.
             clock_us: resolution of the times that the training rows were measured with.
             provenance: what is needed to make the model again, as JSON values.
         """
         self.name = name
-        self.encoder = encoder
-        self.heads = heads
+        self.kind = kind
         self.config = config
-        self.usual_kl = usual_kl
+        self.encoder = encoder
+        self.fitted = dict(fitted)
         self.calibration = calibration
         self.clock_us = clock_us
         self.provenance = provenance
+        self.window = kind.window(config)
         self.columns: NDArray[np.intp] = self.schema.index(encoder.names)
         self.features: tuple[Feature, ...] = tuple(
             self.schema.features[column] for column in self.columns
         )
-        self._graph, self.state = nnx.split(model)
+        self._graph, self.state = nnx.split(network)
+        self._arrays = {key: jnp.asarray(value) for key, value in self.fitted.items()}
         self._score = jax.jit(self._score_batch)
-        self._outputs = jax.jit(self._decode_batch)
+        self._outputs = jax.jit(self._outputs_batch)
 
     @property
     def schema(self) -> Schema:
         """The schema of the rows it scores."""
         return self.encoder.schema
 
-    def _decode_batch(self, state: Any, rows: jax.Array) -> jax.Array:
-        model: Vae = nnx.merge(self._graph, state)
-        mean, _ = model.encode(model.inputs(self.encoder.encode(rows, jnp)))
-        return model.decode(mean)
+    @property
+    def network(self) -> Network:
+        """The trained network."""
+        network: Network = nnx.merge(self._graph, self.state)
+        return network
 
-    def _score_batch(self, state: Any, rows: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        model: Vae = nnx.merge(self._graph, state)
-        encoded = self.encoder.encode(rows, jnp)
-        mean, log_variance = model.encode(model.inputs(encoded))
-        parts = self.heads.parts(model.decode(mean), encoded)
-        kl = jnp.maximum(kl_nats(mean, log_variance) - self.usual_kl, 0.0)
-        return kl + parts.sum(-1), kl, parts
+    def _batch(self, windows: jax.Array, present: jax.Array) -> Batch:
+        """The encoded batch of windows ``[B, W, F]``."""
+        own, before = windows[:, -1], windows[:, :-1]
+        return Batch(self.encoder.encode(own, jnp), self.encoder.encode(before, jnp), present)
 
-    def _batches(self, rows: FloatArray, size: int = BATCH) -> list[NDArray[np.float32]]:
-        """`rows` in padded batches of `size`.
+    def _score_batch(
+        self, state: Any, arrays: Any, windows: jax.Array, present: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        network: Network = nnx.merge(self._graph, state)
+        rest, parts = network.score(self._batch(windows, present), arrays)
+        return rest + parts.sum(-1), rest, parts
+
+    def _outputs_batch(
+        self, state: Any, arrays: Any, windows: jax.Array, present: jax.Array
+    ) -> jax.Array:
+        network: Network = nnx.merge(self._graph, state)
+        return network.outputs(self._batch(windows, present), arrays)
+
+    def _windows(self, rows: FloatArray) -> FloatArray:
+        """`rows` as windows ``[B, W, F]``.
 
         Raises:
             ValueError: the rows are not the schema's, or a feature in use is not finite.
         """
-        if rows.ndim != 2 or rows.shape[1] != len(self.schema.features):
+        width, window = len(self.schema.features), self.window
+        if rows.shape[-1] != width or rows.ndim not in (2, 3) or (
+            rows.ndim == 3 and rows.shape[1] != window
+        ):  # fmt: skip
             raise ValueError(
-                f"model {self.name} takes rows of {len(self.schema.features)} features "
-                f"(schema {self.schema.name}), not of shape {rows.shape}"
+                f"model {self.name} takes rows of {width} features (schema {self.schema.name}), or "
+                f"windows of {window} of them, not of shape {rows.shape}"
             )
-        used = rows[:, self.columns]
+        if rows.ndim == 2:
+            rows = rows[:, None]
+        if rows.shape[1] < window:
+            missing = np.full((len(rows), window - rows.shape[1], width), np.nan)
+            rows = np.concatenate([missing, rows], axis=1)
+        used = rows[:, -1, self.columns]
         if not np.isfinite(used).all():
             bad = self.features[int(np.argwhere(~np.isfinite(used))[0, 1])].name
             raise ValueError(f"feature {bad} is not finite in every row")
-        padded = np.zeros((-(-len(rows) // size) * size, rows.shape[1]), np.float32)
+        return rows
+
+    def _batches(
+        self, rows: FloatArray, size: int = BATCH
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+        """Windows of `rows`, and which of their rows there are, in padded batches of `size`."""
+        windows = self._windows(rows)
+        present = np.isfinite(windows[:, :-1, self.columns]).all(axis=-1)
+        count = -(-len(rows) // size) * size
+        padded = np.zeros((count, *windows.shape[1:]), np.float32)
         # Beyond float32 is beyond anything: as good as its end.
-        padded[: len(rows)] = np.clip(np.nan_to_num(rows), -_FLOAT32_MAX, _FLOAT32_MAX)
-        return list(padded.reshape(-1, size, rows.shape[1]))
+        padded[: len(rows)] = np.clip(np.nan_to_num(windows), -_FLOAT32_MAX, _FLOAT32_MAX)
+        there = np.zeros((count, windows.shape[1] - 1), bool)
+        there[: len(rows)] = present
+        starts = range(0, count, size)
+        return [(padded[at : at + size], there[at : at + size]) for at in starts]
 
     def score(self, rows: FloatArray) -> Scores:
-        """Score rows ``[B, F]`` of the schema; features the model does not use may be NaN.
+        """Score rows ``[B, F]`` of the schema, or windows ``[B, W, F]`` that end with them.
+
+        Features that the model does not use may be NaN.
 
         Raises:
             ValueError: the rows are not the schema's, or a feature in use is not finite.
         """
-        results = [self._score(self.state, batch) for batch in self._batches(rows)]
+        results = [self._score(self.state, self._arrays, *batch) for batch in self._batches(rows)]
         width = len(self.features)
         empty = np.empty(0, np.float32), np.empty(0, np.float32), np.empty((0, width), np.float32)
         columns = [
             np.concatenate([np.asarray(result[at]) for result in results] or [empty[at]])
             for at in range(3)
         ]
-        score, kl, parts = (column[: len(rows)].astype(np.float64) for column in columns)
-        return Scores(score, kl, parts, self.calibration.p_value(score))
+        score, rest, parts = (column[: len(rows)].astype(np.float64) for column in columns)
+        return Scores(score, rest, parts, self.calibration.p_value(score))
 
     def expected(self, rows: FloatArray) -> FloatArray:
-        """What the model expects of each feature, given the whole row: ``[B, U]``.
+        """What the model expects of each feature, given all that :meth:`score` takes: ``[B, U]``.
 
         Amounts in the feature's unit, categories as vocabulary codes (-1: a term not met in
         training).
@@ -154,8 +192,9 @@ class Detector:
         batches = self._batches(rows, FEW)
         if not batches:
             return np.empty((0, len(self.features)))
-        outputs = np.concatenate([np.asarray(self._outputs(self.state, b)) for b in batches])
-        typical = self.heads.typical(outputs[: len(rows)])
+        results = [self._outputs(self.state, self._arrays, *batch) for batch in batches]
+        outputs = np.concatenate([np.asarray(result) for result in results])[: len(rows)]
+        typical = self.kind.typical(self.config, self.encoder, self.fitted, outputs)
         amounts = len(self.encoder.numeric)
         typical[:, :amounts] = self.encoder.unscale(typical[:, :amounts])
         for at, amount in enumerate(self.encoder.numeric):

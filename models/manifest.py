@@ -22,7 +22,7 @@ from features.registry import SCHEMAS
 from features.schema import Schema
 from models.calibration import Calibration
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, TENSORS, SUMS = "manifest.json", "tensors.safetensors", "SHA256SUMS"
 CALIBRATION = "calibration.scores"
 """The tensor of calibration scores."""
@@ -94,8 +94,9 @@ def _read(directory: Path, wanted: str | None) -> Stored:
     contents = _read_checked(directory)
     try:
         manifest = json.loads(contents[MANIFEST])
-        schema = _schema(directory, manifest, wanted)
         tensors = load_tensors(contents[TENSORS])
+        manifest, tensors = _upgraded(manifest, tensors)
+        schema = _schema(directory, manifest, wanted)
         check_list(directory, CALIBRATION, tensors[CALIBRATION])
         calibration = Calibration(tensors[CALIBRATION])
         stored = Stored(directory, manifest, schema, tensors, calibration)
@@ -149,6 +150,27 @@ def _sum_line(name: str, data: bytes) -> bytes:
 def sums(contents: dict[str, bytes]) -> bytes:
     """The checksums of some files, in the format of sha256sum(1)."""
     return b"".join(_sum_line(name, data) for name, data in contents.items())
+
+
+def _upgraded(
+    manifest: dict[str, Any], tensors: dict[str, NDArray[Any]]
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """A bundle of format 1, which knew dense variational autoencoders only, as one of format 2."""
+    if manifest["format"] != 1:
+        return manifest, tensors
+    if (kind := manifest["network"]["kind"]) != "dense-vae":
+        raise ValueError(f"unknown network kind {kind}")
+    fit = manifest["provenance"]["fit"]
+    training = {name: fit[name] for name in ("beta", "noise", "unseen")}
+    network = {**manifest["network"], **training, "kind": "vae"}
+    names = {"heads.": "fitted.", "weights.outputs.": "weights.to_heads."}
+    renamed = {}
+    for name, leaf in tensors.items():
+        for old, new in names.items():
+            name = new + name.removeprefix(old) if name.startswith(old) else name
+        renamed[name] = leaf
+    renamed["fitted.usual_kl"] = np.asarray(manifest["usual_kl"], np.float32)
+    return {**manifest, "format": FORMAT, "network": network}, renamed
 
 
 def _schema(directory: Path, manifest: dict[str, Any], wanted: str | None) -> Schema:

@@ -283,7 +283,13 @@ def _evaluate_parser(commands: Commands) -> None:
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True, metavar="NAME", help="unsw-nb15 or nsl-kdd")
+    parser.add_argument(
+        "--model", default="vae", metavar="KIND",
+        help="kind of model: vae, conv-vae, host-conv-vae, deep-autoencoder, autoencoder or "
+        "classifier (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--dataset", required=True, metavar="NAME",
+                        help="unsw-nb15, nsl-kdd, kdd99 or cicids2017")  # fmt: skip
     parser.add_argument("--data", type=Path, required=True, metavar="DIR",
                         help="directory with the official files, or one above it")  # fmt: skip
     parser.add_argument(
@@ -442,7 +448,8 @@ def run_models(args: argparse.Namespace, console: Console) -> ExitCode:
     for name in shipped():
         detector = load(name)
         console.say(
-            f"{name}: schema {detector.schema.name}, {len(detector.features)} features, "
+            f"{name}: {detector.kind.name}, schema {detector.schema.name}, "
+            f"{len(detector.features)} features, "
             f"calibrated on {detector.calibration.count} benign flows"
         )
     return ExitCode.OK

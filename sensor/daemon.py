@@ -86,7 +86,8 @@ def run(
     places = [{"in_iface": name} for name in interfaces]
     with closing(meter):
         measured = measure_live(meter, detector.schema, detector.clock_us, summary.forgotten)
-        for scored in score_live(_telling(measured, meter, console), detector):
+        telling = _telling(measured, meter, console)
+        for scored in score_live(telling, detector, summary.forgotten):
             alerts = verdict.alerts(scored.flows, scored.rows, scored.scores)
             seen_on = [places[origin] for origin in alerts.flows["origin"].tolist()]
             output.write(event_lines(alerts, detector.name, seen_on))

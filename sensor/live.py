@@ -19,7 +19,15 @@ from features.schema import Schema
 from features.stream import FeatureStream
 from models.detector import Detector
 from sensor.meter.base import Meter
-from sensor.pipeline import SCORED_FLOWS, Measured, Scored, by_origin, check_clock
+from sensor.pipeline import (
+    SCORED_FLOWS,
+    Measured,
+    Scored,
+    Scorer,
+    by_origin,
+    check_clock,
+    joined,
+)
 
 BLOCK_AGE_S = 1.0
 """How long flows wait for later ones that complete their features (UNSW-NB15's blocks)."""
@@ -97,9 +105,11 @@ def measure_live(
 
 
 def score_live(
-    measured: Iterator[Measured], detector: Detector, clock: Clock = time.monotonic
-) -> Iterator[Scored]:
+    measured: Iterator[Measured], detector: Detector, forgotten: Counter[str] | None = None,
+    clock: Clock = time.monotonic,
+) -> Iterator[Scored]:  # fmt: skip
     """Score flows when there are :data:`SCORED_FLOWS` of them, or after :data:`SCORING_AGE_S`."""
+    scorer = Scorer(detector, forgotten)
     waiting: list[Measured] = []
     count, since = 0, 0.0
     for item in measured:
@@ -108,16 +118,10 @@ def score_live(
             waiting.append(item)
             count += len(item.flows)
         if count >= SCORED_FLOWS or (waiting and clock() - since >= SCORING_AGE_S):
-            yield _scored(waiting, detector)
+            yield scorer.score(joined(waiting))
             waiting, count = [], 0
     if waiting:
-        yield _scored(waiting, detector)
-
-
-def _scored(waiting: list[Measured], detector: Detector) -> Scored:
-    flows = np.concatenate([item.flows for item in waiting])
-    rows = np.concatenate([item.rows for item in waiting])
-    return Scored(flows, rows, detector.score(rows))
+        yield scorer.score(joined(waiting))
 
 
 def warm_up(detector: Detector) -> None:
@@ -127,6 +131,5 @@ def warm_up(detector: Detector) -> None:
     """
     stream = FeatureStream(detector.schema, detector.clock_us)
     measured = [stream.push(empty_flows(1)), stream.flush()]
-    rows = np.concatenate([rows for _, rows in measured])
-    detector.score(rows)
-    detector.expected(rows)
+    whole = joined([Measured(*each) for each in measured])
+    detector.expected(Scorer(detector).score(whole).rows)

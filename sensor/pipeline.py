@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.flows import FlowBatch, join_flows
+from features.history import HostHistory, host_keys
 from features.schema import FloatArray, Schema
 from features.stream import FeatureStream
 from sensor.errors import ModelError
@@ -111,35 +112,58 @@ def _drain(
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Flows with features and scores."""
+    """Flows with features and scores.
+
+    `rows` is what was scored: ``[B, F]``, or windows ``[B, W, F]`` that end with the flow's row.
+    """
 
     flows: FlowBatch
     rows: FloatArray
     scores: Scores
 
 
-def score(measured: Iterator[Measured], detector: Detector) -> Iterator[Scored]:
+class Scorer:
+    """Scores flows in order; remembers what hosts did before, for models that look at it."""
+
+    def __init__(self, detector: Detector, forgotten: Counter[str] | None = None) -> None:
+        """Score with `detector`; `forgotten` is kept up to date as by :func:`measure`."""
+        self._detector = detector
+        self._history = HostHistory(detector.window, len(detector.schema.features))
+        self._forgotten = Counter() if forgotten is None else forgotten
+
+    def score(self, measured: Measured) -> Scored:
+        """Score the next flows."""
+        rows = measured.rows
+        if self._detector.window > 1:
+            before = self._history.forgotten
+            rows = self._history.push(host_keys(measured.flows), rows)
+            if more := self._history.forgotten - before:
+                self._forgotten["histories"] += more
+        return Scored(measured.flows, rows, self._detector.score(rows))
+
+
+def score(
+    measured: Iterator[Measured], detector: Detector, forgotten: Counter[str] | None = None
+) -> Iterator[Scored]:
     """Score flows in batches of :data:`SCORED_FLOWS`, whatever sizes they come in."""
+    scorer = Scorer(detector, forgotten)
     pending: list[Measured] = []
     held = 0
     for item in measured:
         pending.append(item)
         held += len(item.flows)
         if held >= SCORED_FLOWS:
-            whole = _joined(pending)
+            whole = joined(pending)
             full = held // SCORED_FLOWS * SCORED_FLOWS
             for start in range(0, full, SCORED_FLOWS):
-                yield _scored(whole.part(start, start + SCORED_FLOWS), detector)
+                yield scorer.score(whole.part(start, start + SCORED_FLOWS))
             pending, held = [whole.part(full, held)], held - full
     if held:
-        yield _scored(_joined(pending), detector)
+        yield scorer.score(joined(pending))
 
 
-def _joined(parts: list[Measured]) -> Measured:
+def joined(parts: list[Measured]) -> Measured:
+    """Several parts as one."""
     return Measured(
         join_flows([part.flows for part in parts]), np.concatenate([part.rows for part in parts])
     )
-
-
-def _scored(measured: Measured, detector: Detector) -> Scored:
-    return Scored(measured.flows, measured.rows, detector.score(measured.rows))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import rich.table
 
 from models.bundle import save
+from models.kinds import KINDS
+from models.kinds.base import ModelKind
 from models.manifest import BundleError
 from sensor.errors import ExitCode, OutputError, UsageError
 from sensor.report import Console
@@ -28,7 +32,10 @@ from training.evaluate import (
     mean_sd,
     run_seed,
 )
-from training.fit import RECIPES, FitConfig, TooFewRows, fit
+from training.fit import TooFewRows, fit
+from training.loop import Observer
+from training.recipes import sizes
+from training.rows import TableRows
 
 _PACKAGES = ("flowvane", "jax", "flax", "optax", "numpy")
 
@@ -39,14 +46,40 @@ def _data_set(name: str) -> DataSet:
     return DATASETS[name]
 
 
+def _kind(name: str) -> ModelKind[Any]:
+    if name not in KINDS:
+        raise UsageError(f"--model {name}: no such kind of model; there are {', '.join(KINDS)}")
+    return KINDS[name]
+
+
 def _tell(notes: tuple[str, ...], console: Console) -> None:
     for note in notes:
         console.warn(note)
 
 
+def _tell_of_windows(kind: ModelKind[Any], dataset: str, console: Console) -> None:
+    """Say what stands for hosts where a data set names none."""
+    if kind.window(sizes(dataset, kind)) > 1:
+        console.warn(
+            f"{dataset} names no hosts: {kind.name} takes consecutive rows for one host's, so "
+            "what it learns is the order of the file, and what it scores depends on it"
+        )
+
+
+class _Bar(Observer):
+    """Moves a progress bar."""
+
+    def __init__(self, advance: Callable[[float], None]) -> None:
+        self._advance = advance
+
+    def advance(self, epochs: float) -> None:
+        """So much further."""
+        self._advance(epochs)
+
+
 def train(args: argparse.Namespace, console: Console) -> ExitCode:
-    """Train on the benign rows of a part of a data set and write a bundle."""
-    data_set = _data_set(args.dataset)
+    """Train on the rows of a part of a data set and write a bundle."""
+    data_set, kind = _data_set(args.dataset), _kind(args.model)
     part = args.part or data_set.parts[0]
     if part not in data_set.parts:
         raise UsageError(f"--part {part}: {args.dataset} has {', '.join(data_set.parts)}")
@@ -56,21 +89,24 @@ def train(args: argparse.Namespace, console: Console) -> ExitCode:
         console.error(str(error))
         return ExitCode.DATASET
     _tell(table.notes, console)
-    config = FitConfig() if args.epochs is None else replace(FitConfig(), epochs=args.epochs)
+    _tell_of_windows(kind, args.dataset, console)
+    config = kind.training if args.epochs is None else replace(kind.training, epochs=args.epochs)
+    keep = np.ones(len(table.rows), bool) if kind.supervised else ~table.attack
     rng = np.random.default_rng(args.seed)
-    benign = as_measured(table.schema, table.benign(), args.features, rng)
-    with console.progress(f"training on {len(benign)} benign rows", config.epochs) as advance:
+    rows = as_measured(table.schema, table.rows[keep], args.features, rng)
+    with console.progress(f"training on {len(rows)} rows", config.epochs) as advance:
         try:
             detector = fit(
                 table.schema,
                 chosen_features(table.schema, args.features),
-                benign,
+                TableRows(rows, table.attack[keep]),
                 name=args.output.name,
                 seed=args.seed,
                 clock_us=LIVE_CLOCK_US if args.features == "live" else PUBLISHED_CLOCK_US,
+                kind=kind,
                 config=config,
-                network=RECIPES.get(args.dataset),
-                progress=lambda number, loss, held_out: advance(1),
+                network=sizes(args.dataset, kind),
+                observers=[_Bar(advance)],
             )
         except TooFewRows as error:
             console.error(f"{args.data}: {error}")
@@ -83,8 +119,8 @@ def train(args: argparse.Namespace, console: Console) -> ExitCode:
     losses = detector.provenance["history"]
     best = min(entry["validation"] for entry in losses)
     console.say(
-        f"{args.output}: {len(detector.features)} features, {len(losses)} epochs, held-out loss "
-        f"{best:.3f} nats, calibrated on {detector.calibration.count} benign rows"
+        f"{args.output}: {kind.name}, {len(detector.features)} features, {len(losses)} epochs, "
+        f"held-out loss {best:.3f}, calibrated on {detector.calibration.count} benign rows"
     )
     return ExitCode.OK
 
@@ -97,7 +133,7 @@ def _provenance(table: Table, part: str, args: argparse.Namespace) -> dict[str, 
         "part": part,
         "files": [asdict(file) for file in table.files],
         "notes": list(table.notes),
-        "command": f"flowvane train --dataset {args.dataset} --part {part} "
+        "command": f"flowvane train --model {args.model} --dataset {args.dataset} --part {part} "
         f"--features {args.features} --seed {args.seed} {epochs}--data DIR -o BUNDLE",
         "versions": {name: version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
@@ -107,12 +143,16 @@ def _provenance(table: Table, part: str, args: argparse.Namespace) -> dict[str, 
 def evaluate(args: argparse.Namespace, console: Console) -> ExitCode:
     """Train and test over seeds; print the table, and write JSON if asked to."""
     _data_set(args.dataset)
+    kind = _kind(args.model)
+    _tell_of_windows(kind, args.dataset, console)
     trials = [trial for trial in TRIALS if trial.dataset == args.dataset]
-    table = rich.table.Table(title=f"{args.dataset}, {args.features} features, {args.seeds} seeds",
-                             title_justify="left")  # fmt: skip
+    table = rich.table.Table(title=f"{kind.name} on {args.dataset}, {args.features} features, "
+                             f"{args.seeds} seeds", title_justify="left")  # fmt: skip
     for name in ("trial", *(field.name.replace("_", " ") for field in fields(Outcome))):
         table.add_column(name)
-    report: dict[str, object] = {"target_fpr": TARGET_FPR, "features": args.features}
+    report: dict[str, object] = {
+        "target_fpr": TARGET_FPR, "features": args.features, "model": kind.name,
+    }  # fmt: skip
     with console.progress("training", len(trials) * args.seeds) as advance:
         for trial in trials:
             try:
@@ -126,7 +166,7 @@ def evaluate(args: argparse.Namespace, console: Console) -> ExitCode:
             outcomes = []
             for seed in range(args.seeds):
                 try:
-                    outcomes.append(run_seed(trial, tables, args.features, seed))
+                    outcomes.append(run_seed(trial, tables, args.features, seed, kind))
                 except TooFewRows as error:
                     console.error(f"{args.data}: {error}")
                     return ExitCode.DATASET

@@ -148,7 +148,7 @@ def triage(
                 ) as measured,
             ):
                 detector, verdict = ready()
-                for scored in score(measured, detector):
+                for scored in score(measured, detector, summary.forgotten):
                     alerts = verdict.alerts(scored.flows, scored.rows, scored.scores)
                     seen_in = files_of(alerts.flows, chains)
                     places = [{"pcap_filename": name} for name in seen_in]

@@ -22,7 +22,7 @@ TOP_FEATURES = 5
 
 
 class Reason(NamedTuple):
-    """One feature of an anomalous flow: seen, expected, and its part of the score in nats."""
+    """One feature of an anomalous flow: seen, expected, and its part of the score."""
 
     feature: str
     observed: str
@@ -97,7 +97,13 @@ class Verdict:
         self._fpr = fpr
 
     def alerts(self, flows: FlowBatch, rows: FloatArray, scores: Scores) -> Alerts:
-        """The alerts among ``[B]`` flows with their rows ``[B, F]`` and scores."""
+        """The alerts among ``[B]`` flows.
+
+        Args:
+            flows: the flows.
+            rows: what was scored, ``[B, F]``, or windows ``[B, W, F]`` that end with it.
+            scores: of the flows.
+        """
         chosen = np.flatnonzero(scores.p_value <= self._fpr)
         p_value = scores.p_value[chosen]
         return Alerts(
@@ -114,11 +120,12 @@ class Verdict:
         return np.where(p_value <= self._fpr / 10, 1, np.where(p_value <= self._fpr / 3, 2, 3))
 
     def _reasons(self, rows: FloatArray, parts: FloatArray) -> list[Reasons]:
-        """The reasons of alerts with rows ``[A, F]`` and parts ``[A, U]``, the largest first."""
+        """The reasons of alerts with rows as scored and parts ``[A, U]``, the largest first."""
         if not len(rows):
             return []
         features, columns = self._detector.features, self._detector.columns
         expected = self._detector.expected(rows)
+        own = rows if rows.ndim == 2 else rows[:, -1]
         # Stable, so that equal parts are named in the schema's order.
         order = np.argsort(-parts, axis=1, kind="stable")[:, :TOP_FEATURES]
         largest = np.take_along_axis(parts, order, axis=1)
@@ -126,7 +133,7 @@ class Verdict:
         for at in np.unique(order):
             alert, place = np.nonzero(order == at)
             names[alert, place] = features[at].name
-            was[alert, place] = features[at].show_all(rows[alert, columns[at]].tolist())
+            was[alert, place] = features[at].show_all(own[alert, columns[at]].tolist())
             should[alert, place] = features[at].show_all(expected[alert, at].tolist())
         listed = (column.tolist() for column in (names, was, should, largest))
         return [

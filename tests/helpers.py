@@ -16,7 +16,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from examples import traffic
 from examples.sample_capture import make_sample
 from features.encoder import Encoded, Encoder
 from features.flows import FlowBatch, empty_flows, pack_address
+from features.history import previous_rows, windows_of
 from features.registry import SCHEMAS
 from features.schema import (
     Feature,
@@ -42,17 +43,24 @@ from features.schema import (
     Schema,
     Windows,
 )
-from models.bundle import build
 from models.calibration import Calibration
 from models.detector import Detector
 from models.heads import FAMILIES, Heads
-from models.vae import Vae, VaeConfig
+from models.kinds import KINDS
+from models.kinds.autoencoders import AutoencoderConfig
+from models.kinds.base import ModelKind, RowSet
+from models.kinds.classifier import ClassifierConfig
+from models.kinds.conv_vae import ConvVaeConfig
+from models.kinds.host_conv_vae import HostConvVaeConfig
+from models.kinds.vae import VaeConfig
+from models.recipe import FitConfig
 from sensor.captures import CaptureSpool, Chain, chain
 from sensor.cli import main
 from sensor.meter.base import Meter
 from sensor.meter.compiled.meter import CompiledMeter
 from sensor.meter.stock import StockMeter
-from training.fit import FitConfig, fit
+from training.fit import fit
+from training.rows import TableRows
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("FLOWVANE_CORPUS") or ROOT.parent / "shared" / "data")
@@ -61,8 +69,6 @@ DATA = Path(os.environ.get("FLOWVANE_CORPUS") or ROOT.parent / "shared" / "data"
 SAMPLE_SEED = 7
 MODELS = {"nsl-kdd": "kdd", "unsw-nb15": "unsw-nb15"}
 """The models that ship, and the schema of each."""
-PAIRS = list(zip(itertools.cycle(FAMILIES), SCHEMAS, strict=False))
-"""Every schema, with the families in turn: other pairs than those that ship."""
 
 
 def _run_directory() -> Path:
@@ -137,35 +143,83 @@ def fitted_heads(schema: str, family: str) -> tuple[Encoder, Encoded, Heads]:
     return encoder, encoded, FAMILIES[family].fit(encoder, encoded)
 
 
-def born(config: VaeConfig, encoder: Encoder, heads: Heads, seed: int) -> Vae:
-    """A network with weights out of numpy: :func:`build` has a compiler make them, slowly."""
+VARIANTS: dict[str, tuple[ModelKind[Any], Any]] = {
+    **{
+        family: (KINDS["vae"], VaeConfig(heads=family, hidden=(16, 8), latent=3))
+        for family in FAMILIES
+    },
+    "conv-vae": (
+        KINDS["conv-vae"],
+        ConvVaeConfig(channels=(4, 6), hidden=8, latent=3, last=2),
+    ),
+    "host-conv-vae": (
+        KINDS["host-conv-vae"],
+        HostConvVaeConfig(window=4, channels=(6, 4), hidden=(16, 8), latent=3),
+    ),
+    "deep-autoencoder": (
+        KINDS["deep-autoencoder"],
+        AutoencoderConfig(hidden=(16, 12, 8), latent=3, dropout=0.1),
+    ),
+    "autoencoder": (KINDS["autoencoder"], AutoencoderConfig(hidden=(16,), latent=4)),
+    "classifier": (KINDS["classifier"], ClassifierConfig(hidden=(16, 8), features=20)),
+}
+"""Every kind of model, made small; of the dense variational autoencoder each family of heads."""
+PAIRS = list(zip(VARIANTS, itertools.cycle(SCHEMAS), strict=False))
+"""Every variant, and every schema; other pairs than those that ship."""
+
+
+def plain_set(encoder: Encoder, rows: FloatArray, window: int = 1) -> RowSet:
+    """Encoded rows that all count alike, each with those right before it."""
+    count = len(rows)
+    return RowSet(
+        encoded=encoder.encode(rows),
+        at=np.arange(count, dtype=np.int32),
+        before=previous_rows(np.zeros(count, np.uint64), window - 1),
+        attack=np.zeros(count, bool),
+        weight=np.ones(count, np.float32),
+    )
+
+
+def windows(rows: FloatArray, window: int) -> FloatArray:
+    """Windows ``[B, W, F]`` of rows ``[B, F]`` of one host."""
+    return windows_of(rows, previous_rows(np.zeros(len(rows), np.uint64), window - 1))
+
+
+def born(
+    kind: ModelKind[Any], config: Any, encoder: Encoder, fitted: Mapping[str, Any], seed: int
+) -> Any:
+    """A network with weights out of numpy: Flax has a compiler make them, slowly."""
     rng = np.random.default_rng(seed)
-    graph, state = nnx.split(nnx.eval_shape(lambda: build(config, encoder, heads)))
+    empty = nnx.eval_shape(lambda: kind.build(config, encoder, fitted, nnx.Rngs(0)))
+    graph, state = nnx.split(empty)
     weights = []
     for path, leaf in nnx.to_flat_state(state):
-        spread = rng.normal(size=leaf.shape) / np.sqrt(leaf.shape[0])
+        spread = rng.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))
         weights.append((path, leaf.replace(jnp.asarray(spread, leaf.dtype))))
-    made: Vae = nnx.merge(graph, nnx.from_flat_state(weights))
-    return made
+    return nnx.merge(graph, nnx.from_flat_state(weights))
 
 
 @functools.cache
-def untrained(schema: str, family: str) -> Detector:
+def untrained(schema: str, variant: str) -> Detector:
     """A detector with random weights: all of a model but the training."""
-    encoder, _, heads = fitted_heads(schema, family)
-    config = VaeConfig(heads=family, hidden=(16, 8), latent=3)
+    made, (kind, config) = SCHEMAS[schema], VARIANTS[variant]
+    rows = make_rows(made, 600)
+    encoder = Encoder.fit(made, made.select(live=True, testbed=False), rows)
+    some = plain_set(encoder, rows, kind.window(config))
+    fitted = kind.fit_before(config, encoder, some)
+    network = born(kind, config, encoder, fitted, seed=1)
     detector = Detector(
-        name=f"untrained-{family}",
-        encoder=encoder,
-        heads=heads,
+        name=f"untrained-{variant}",
+        kind=kind,
         config=config,
-        model=born(config, encoder, heads, seed=1),
-        usual_kl=0.125 if heads.excess_kl else 0.0,
+        encoder=encoder,
+        fitted=fitted | kind.fit_after(config, encoder, network, some, some),
+        network=network,
         calibration=Calibration(np.zeros(1)),
         clock_us=1000,
         provenance={"made": "by a test"},
     )
-    detector.calibration = Calibration(detector.score(make_rows(SCHEMAS[schema], 99, 1)).score)
+    detector.calibration = Calibration(detector.score(make_rows(made, 99, 1)).score)
     return detector
 
 
@@ -199,6 +253,14 @@ TOY = Schema(
     windows=_no_windows,
 )
 TOY_FIT = FitConfig(epochs=40, batch=64, learning_rate=1e-2, patience=5)
+TOY_SIZES: dict[str, tuple[ModelKind[Any], Any]] = {
+    **VARIANTS,
+    **{
+        family: (KINDS["vae"], VaeConfig(heads=family, hidden=(32, 16), latent=4))
+        for family in FAMILIES
+    },
+}
+"""The variants, large enough for the toy."""
 TOY_COUNT = 2000
 
 
@@ -218,18 +280,35 @@ def toy_rows(count: int = TOY_COUNT, seed: int = 0) -> FloatArray:
     return np.concatenate(sorts)
 
 
-def fit_toy(family: str, rows: FloatArray | None = None, **more: Any) -> Detector:
-    """A detector freshly trained on the two sorts."""
-    given: dict[str, Any] = {"seed": 0, "config": TOY_FIT, **more}
-    network = VaeConfig(heads=family, hidden=(32, 16), latent=4)
+def toy_attacks(count: int = 400, seed: int = 5) -> FloatArray:
+    """Rows of the two sorts with the time of the other."""
+    rows = toy_rows(count, seed)
+    rows[:, 1] = rows[::-1, 1]
+    return rows
+
+
+def toy_source(kind: ModelKind[Any], rows: FloatArray | None = None) -> TableRows:
+    """The two sorts, shuffled; for a supervised kind with labelled attacks among them."""
     rows = toy_rows() if rows is None else rows
-    return fit(TOY, TOY.names, rows, name=f"toy-{family}", clock_us=1, network=network, **given)
+    attacks = toy_attacks() if kind.supervised else rows[:0]
+    labels = np.repeat([False, True], [len(rows), len(attacks)])
+    order = np.random.default_rng(3).permutation(len(labels))
+    return TableRows(np.concatenate([rows, attacks])[order], labels[order])
+
+
+def fit_toy(variant: str, rows: FloatArray | TableRows | None = None, **more: Any) -> Detector:
+    """A detector freshly trained on the two sorts."""
+    kind, network = TOY_SIZES[variant]
+    given: dict[str, Any] = {"seed": 0, "config": TOY_FIT, "network": network, **more}
+    if not isinstance(rows, TableRows):
+        rows = toy_source(kind, rows)
+    return fit(TOY, TOY.names, rows, name=f"toy-{variant}", clock_us=1, kind=kind, **given)
 
 
 @functools.cache
-def toy(family: str) -> Detector:
+def toy(variant: str) -> Detector:
     """The detector of :func:`fit_toy`, trained once."""
-    return fit_toy(family)
+    return fit_toy(variant)
 
 
 # Flows

@@ -1,195 +1,202 @@
-"""Fits a detector to benign rows."""
+"""Fits a detector of any kind: split, encoder, network, calibration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
+from numpy.typing import NDArray
 
-from features.encoder import Encoded, Encoder
+from features.encoder import EncoderFit
 from features.schema import FloatArray, Schema
-from models.bundle import build
 from models.calibration import Calibration
 from models.detector import Detector
-from models.heads import FAMILIES, Heads
-from models.vae import Corruption, VaeConfig, kl_nats, negative_elbo
+from models.kinds import DEFAULT_KIND, KINDS
+from models.kinds.base import ModelKind
+from models.recipe import FitConfig
+from training.checkpoint import Checkpoint
+from training.loop import Observer, Slabs, Trainer, fingerprint
+from training.rows import (
+    Gathered,
+    Role,
+    Rows,
+    TableRows,
+    gather,
+    joined,
+    run_length,
+    select,
+    split_roles,
+)
 
-Progress = Callable[[int, float, float], None]
-"""Called after each epoch with its number, the training loss and the held-out loss."""
-
-
-@dataclass(frozen=True, slots=True)
-class FitConfig:
-    """How a network is trained.
-
-    Attributes:
-        epochs: at most this many.
-        patience: stop after this many epochs without a better held-out benign loss.
-        batch: rows a step.
-        learning_rate: peak of a warm-up and cosine schedule for Adam.
-        beta: weight of the KL term in the loss (Higgins et al., 2017).
-        noise, unseen: see :class:`models.vae.Corruption`.
-        validation, calibration: shares of the benign rows held out to stop by and to calibrate.
-        most_calibration: at most this many calibration rows go into a bundle.
-    """
-
-    epochs: int = 12
-    patience: int = 4
-    batch: int = 512
-    learning_rate: float = 3e-3
-    beta: float = 0.4
-    noise: float = 0.3
-    unseen: float = 0.01
-    validation: float = 0.1
-    calibration: float = 0.2
-    most_calibration: int = 16_384
+__all__ = ["MIN_ROWS", "FitConfig", "NoAttacks", "TooFewRows", "fit"]
 
 
 class TooFewRows(ValueError):
-    """There are not enough benign rows to train, stop and calibrate by."""
+    """There are not enough rows to train, stop and calibrate by."""
+
+
+class NoAttacks(TooFewRows):
+    """A supervised kind has too few labelled attacks to learn from."""
 
 
 MIN_ROWS = 500
+MIN_ATTACKS = 50
+"""Rows of either sort that a supervised kind needs; others need benign ones only."""
 
-RECIPES = {
-    "nsl-kdd": VaeConfig(heads="gaussian"),
-    "unsw-nb15": VaeConfig(heads="histogram"),
-    "kdd99": VaeConfig(heads="gaussian"),
-    "cicids2017": VaeConfig(heads="histogram"),
-}
-"""Networks for the data sets: those of nsl-kdd and unsw-nb15 were chosen on rows that no test
-has (docs/decisions/0003), kdd99's is that of its sister, cicids2017's is not chosen yet."""
+_TRAINED = (Role.TRAIN, Role.SAMPLE)
+_KEPT = (Role.SAMPLE, Role.VALIDATION, Role.CALIBRATION)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What one pass over a source found.
+
+    Attributes:
+        fitting: the encoder's sums over the training rows.
+        roles, run: how the rows are split.
+        sample, validation, calibration: rows in memory.
+        trained: number of training rows.
+        attacks: number of attacks among all rows.
+    """
+
+    fitting: EncoderFit
+    roles: NDArray[np.uint8]
+    run: int
+    sample: Gathered
+    validation: Gathered
+    calibration: Gathered
+    trained: int
+    attacks: int
+
+
+def _look(
+    source: Rows, schema: Schema, names: Sequence[str], config: FitConfig, window: int, seed: int
+) -> _Looked:
+    """Go through all rows once."""
+    run = run_length(window, source.count)
+    roles = split_roles(source.count, config, seed, run)
+    fitting = EncoderFit(schema, names)
+    kept: dict[Role, list[Gathered]] = {role: [] for role in _KEPT}
+    first = trained = attacks = 0
+    for chunk in source.chunks():
+        part = partial(select, chunk, roles, first, run)
+        rows = part(_TRAINED).chunk.rows
+        fitting.add(rows)
+        for role in _KEPT:
+            kept[role].append(part([role]))
+        first, trained = first + len(chunk.rows), trained + len(rows)
+        attacks += int(np.count_nonzero(chunk.attack))
+    sample, validation, calibration = (joined(kept[role]) for role in _KEPT)
+    return _Looked(fitting, roles, run, sample, validation, calibration, trained, attacks)
+
+
+def _check_rows(benign: int, attacks: int, kind: ModelKind[Any]) -> None:
+    """Refuse what cannot be trained on.
+
+    Raises:
+        TooFewRows: there are too few benign rows.
+        NoAttacks: there are too few attacks for a supervised kind.
+        ValueError: a kind that is not supervised was given attacks.
+    """
+    if benign < MIN_ROWS:
+        raise TooFewRows(f"{benign} benign rows are too few: {MIN_ROWS} at least")
+    if kind.supervised and attacks < MIN_ATTACKS:
+        raise NoAttacks(
+            f"{attacks} attacks are too few for a {kind.name}, which learns from labelled ones: "
+            f"{MIN_ATTACKS} at least"
+        )
+    if attacks and not kind.supervised:
+        raise ValueError(f"{kind.name} learns from benign rows alone, {attacks} are attacks")
 
 
 def fit(
     schema: Schema,
     names: tuple[str, ...],
-    benign: FloatArray,
+    rows: FloatArray | Rows,
     *,
     name: str,
     seed: int,
     clock_us: int,
+    kind: ModelKind[Any] = KINDS[DEFAULT_KIND],
+    network: Any = None,
     config: FitConfig | None = None,
-    network: VaeConfig | None = None,
-    progress: Progress | None = None,
+    observers: Sequence[Observer] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> Detector:
-    """Train a VAE on benign rows ``[N, F]`` and calibrate it.
+    """Train a model on rows ``[N, F]`` and calibrate it on benign ones.
 
     The rows are split at random, by `seed`, into training, validation (early stopping) and
     calibration rows; no row serves twice.
 
+    Args:
+        schema: of the rows.
+        names: features that may be used.
+        rows: benign ones, or for a supervised kind a source with labelled attacks among them.
+        name: of the model.
+        seed: of all randomness.
+        clock_us: resolution of the rows' times.
+        kind: of model.
+        network: its sizes, the kind's own unless given.
+        config: how to train, the kind's own way unless given.
+        observers: are told how it goes.
+        checkpoint: where to keep what is needed to go on, and whether to go on.
+
     Raises:
-        TooFewRows: there are fewer than :data:`MIN_ROWS`.
+        TooFewRows: there are fewer than :data:`MIN_ROWS` benign ones.
         ValueError: a feature in `names` is not finite in every row.
+        CheckpointError: the checkpoint cannot be used.
     """
-    config, network = config or FitConfig(), network or VaeConfig()
-    if len(benign) < MIN_ROWS:
-        raise TooFewRows(f"{len(benign)} benign rows are too few: {MIN_ROWS} at least")
-    order = np.random.default_rng(seed).permutation(len(benign))
-    stop = int(len(benign) * config.validation)
-    keep = stop + int(len(benign) * config.calibration)
-    validation, calibration = benign[order[:stop]], benign[order[stop:keep]]
-    train = benign[order[keep:]]
-    encoder = Encoder.fit(schema, names, train)
-    encoded = encoder.encode(train)
-    heads = FAMILIES[network.heads].fit(encoder, encoded)
-    model, history = _train(
-        network, config, encoder, heads, encoded, encoder.encode(validation), seed, progress
+    source = TableRows(rows) if isinstance(rows, np.ndarray) else rows
+    config, network = config or kind.training, network or kind.defaults
+    if source.count < MIN_ROWS:
+        raise TooFewRows(f"{source.count} benign rows are too few: {MIN_ROWS} at least")
+    looked = _look(source, schema, names, config, kind.window(network), seed)
+    _check_rows(source.count - looked.attacks, looked.attacks, kind)
+    sample = looked.sample.chunk
+    chosen = kind.choose(network, schema, names, sample.rows, sample.attack, seed)
+    encoder = looked.fitting.encoder(chosen)
+    encode = partial(Gathered.encoded, kind=kind, config=network, encoder=encoder)
+    train, held_out = encode(looked.sample), encode(looked.validation)
+    fitted = kind.fit_before(network, encoder, train)
+    slabs = Slabs(
+        lambda: map(encode, gather(source, looked.roles, looked.run, _TRAINED)),
+        Trainer.whole_batch(config),
     )
-    mean, log_variance = model.encode(model.inputs(encoder.encode(validation)))
-    usual_kl = float(jnp.median(kl_nats(mean, log_variance))) if heads.excess_kl else 0.0
+    built = kind.build(network, encoder, fitted, nnx.Rngs(seed))
+    of = fingerprint(
+        kind=kind.name, network=network, config=config, seed=seed, rows=source.count,
+        schema=schema.digest, encoder=encoder.to_json(),
+    )  # fmt: skip
+    trained, history = Trainer(built, config, slabs, seed).run(held_out, observers, checkpoint, of)
+    fitted |= kind.fit_after(network, encoder, trained, train, held_out)
     detector = Detector(
         name=name,
-        encoder=encoder,
-        heads=heads,
+        kind=kind,
         config=network,
-        model=model,
-        usual_kl=usual_kl,
+        encoder=encoder,
+        fitted=fitted,
+        network=trained,
         calibration=Calibration(np.zeros(1)),
         clock_us=clock_us,
         provenance={
             "fit": {**asdict(config), "seed": seed, "features": list(names)},
-            "rows": {"train": len(train), "validation": stop, "calibration": keep - stop},
+            "rows": _counts(looked),
             "history": history,
         },
     )
-    chosen = calibration[: config.most_calibration]
-    detector.calibration = Calibration(detector.score(chosen).score)
+    windows = looked.calibration.windows(detector.window)
+    benign = ~looked.calibration.chunk.attack
+    detector.calibration = Calibration(detector.score(windows[benign]).score)
     return detector
 
 
-def _train(
-    network: VaeConfig,
-    config: FitConfig,
-    encoder: Encoder,
-    heads: Heads,
-    train: Encoded,
-    validation: Encoded,
-    seed: int,
-    progress: Progress | None,
-) -> tuple[Any, list[dict[str, float]]]:
-    """The network with the best validation loss, and the losses of each epoch."""
-    graph, params = nnx.split(build(network, encoder, heads, seed))
-    rows = len(train.amounts)
-    batch = min(config.batch, rows)
-    steps = rows // batch
-    total = steps * config.epochs
-    schedule = optax.warmup_cosine_decay_schedule(
-        config.learning_rate / 10,
-        config.learning_rate,
-        min(100, max(total // 2, 1)),
-        max(total, 2),
-        config.learning_rate / 50,
-    )
-    optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.adam(schedule))
-    corruption = Corruption(config.noise, config.unseen)
-
-    def loss(params: Any, batch: Encoded, key: jax.Array) -> jax.Array:
-        model = nnx.merge(graph, params)
-        return negative_elbo(model, heads, batch, config.beta, corruption, key)
-
-    @jax.jit
-    def epoch(params: Any, state: Any, key: jax.Array, data: Encoded) -> Any:
-        order_key, step_key = jax.random.split(key)
-        order = jax.random.permutation(order_key, rows)[: steps * batch].reshape(steps, batch)
-
-        def step(carry: Any, item: Any) -> Any:
-            (params, state), (chosen, key) = carry, item
-            part = Encoded(*(column[chosen] for column in data))
-            value, gradient = jax.value_and_grad(loss)(params, part, key)
-            updates, state = optimizer.update(gradient, state, params)
-            return (optax.apply_updates(params, updates), state), value
-
-        keys = jax.random.split(step_key, steps)
-        (params, state), losses = jax.lax.scan(step, (params, state), (order, keys))
-        return params, state, losses.mean()
-
-    @jax.jit
-    def held_out(params: Any, data: Encoded) -> jax.Array:
-        return negative_elbo(nnx.merge(graph, params), heads, data, config.beta)
-
-    data, check = (Encoded(*map(jnp.asarray, each)) for each in (train, validation))
-    state = optimizer.init(params)
-    best, best_params, since = np.inf, params, 0
-    history: list[dict[str, float]] = []
-    base_key = jax.random.key(seed)
-    for number in range(config.epochs):
-        key = jax.random.fold_in(base_key, number)
-        params, state, train_loss = epoch(params, state, key, data)
-        value = float(held_out(params, check))
-        history.append({"train": round(float(train_loss), 5), "validation": round(value, 5)})
-        if progress:
-            progress(number + 1, float(train_loss), value)
-        if value < best:
-            best, best_params, since = value, params, 0
-            continue
-        since += 1
-        if since >= config.patience:
-            break
-    return nnx.merge(graph, best_params), history
+def _counts(looked: _Looked) -> dict[str, int]:
+    return {
+        "train": looked.trained,
+        "validation": len(looked.validation.chunk.rows),
+        "calibration": len(looked.calibration.chunk.rows),
+    }

@@ -114,6 +114,9 @@ class HistogramHeads:
     def from_tensors(cls, encoder: Encoder, tensors: Tensors) -> Self:
         """The inverse of :meth:`tensors`."""
         cuts = [tensors[f"cuts.{at}"] for at in range(len(encoder.numeric))]
+        for at, edges in enumerate(cuts):
+            if edges.ndim != 1:
+                raise ValueError(f"heads: cuts.{at} has {edges.ndim} axes, not one")
         return cls(encoder, cuts, tensors["centers"])
 
     def tensors(self) -> Tensors:

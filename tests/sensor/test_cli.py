@@ -23,14 +23,16 @@ import pytest
 from features.registry import SCHEMAS
 from features.schema import Kind
 from models.bundle import load, save
+from models.kinds import KINDS
+from models.kinds.vae import VaeConfig
 from models.manifest import MANIFEST, SUMS, TENSORS, shipped
-from models.vae import VaeConfig
 from sensor import train as train_module
 from sensor.featurefile import KEY_COLUMNS
 from tests.helpers import (
     ARP,
     MODELS,
     SCRATCH,
+    VARIANTS,
     Ran,
     about,
     excerpt_triage,
@@ -46,6 +48,7 @@ from training.datasets import DATASETS
 from training.datasets.files import Expected
 from training.datasets.nsl_kdd import TEST_FILE, TRAIN_FILE, NslKdd
 from training.evaluate import Outcome
+from training.recipes import RECIPES
 
 SYNS = tuple(syn(port) for port in range(2000, 2010))
 LATER_US = 1_768_467_600_000_000 + 86_400_000_000
@@ -554,7 +557,7 @@ def kdd_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     small = NslKdd(train=Expected(TRAINED + 50, TRAINED), test=Expected(120, 80))
     monkeypatch.setitem(DATASETS, "nsl-kdd", small)
     network = VaeConfig(heads="gaussian", hidden=(16, 8), latent=3)
-    monkeypatch.setitem(train_module.RECIPES, "nsl-kdd", network)
+    monkeypatch.setitem(RECIPES, ("nsl-kdd", "vae"), network)
     return tmp_path / "data"
 
 
@@ -568,8 +571,8 @@ def test_a_model_is_trained_made_again_and_used(kdd_data: Path, tmp_path: Path) 
     assert (ran.code, ran.err) == (0, "")
     detector = load(model)
     (line,) = ran.out.splitlines()
-    assert line.startswith(f"{model}: {len(detector.features)} features, 1 epochs, held-out loss ")
-    assert line.endswith(" nats, calibrated on 120 benign rows")
+    assert line.startswith(f"{model}: vae, {len(detector.features)} features, 1 epochs, held-out ")
+    assert line.endswith(", calibrated on 120 benign rows")
     noted = detector.provenance
     assert detector.name == "mine"
     assert detector.features == load("nsl-kdd").features
@@ -602,6 +605,30 @@ def test_the_command_that_is_noted_is_the_one_given(kdd_data: Path, tmp_path: Pa
     # Epochs decide the outcome as much as the seed does.
     train(kdd_data, tmp_path / "mine", "--seed", 5)
     assert "--epochs 1" in load(tmp_path / "mine").provenance["command"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "vae"])
+def test_every_kind_is_trained_and_used(kind: str, kdd_data: Path, tmp_path: Path) -> None:
+    _, small = VARIANTS[kind]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, ("nsl-kdd", kind), small)
+        ran = train(kdd_data, tmp_path / "mine", "--model", kind)
+    assert ran.code == 0
+    assert [line for line in ran.lines if "names no hosts" not in line] == []
+    assert bool(ran.lines) == (kind == "host-conv-vae")
+    assert load(tmp_path / "mine").kind is KINDS[kind]
+    capture = small_pcap(tmp_path / "x.pcap", *SYNS)
+    ran = triage(tmp_path, "-r", capture, "--model", tmp_path / "mine", "--fpr", 0.5)
+    assert ran.code == 0
+    read_events(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_an_unknown_kind_lists_those_there_are(command: str, tmp_path: Path) -> None:
+    ran = run(command, "--dataset", "nsl-kdd", "--data", tmp_path, "-o", tmp_path / "x",
+              "--model", "nonsense")  # fmt: skip
+    line = the_line(ran, 2, "--model nonsense")
+    assert all(name in line for name in KINDS)
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
@@ -680,7 +707,7 @@ def test_a_number_that_makes_no_sense_is_refused(
 def fake_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outcomes that the test knows, instead of minutes of training."""
 
-    def run_seed(trial: Any, tables: Any, features: str, seed: int) -> Outcome:
+    def run_seed(trial: Any, tables: Any, features: str, seed: int, kind: Any) -> Outcome:
         return Outcome(0.9 + 0.02 * seed, 0.8, 0.01, 0.5, 0.7)
 
     monkeypatch.setattr(train_module, "run_seed", run_seed)
@@ -691,7 +718,7 @@ def test_an_evaluation_reports_mean_and_deviation(kdd_data: Path, tmp_path: Path
     ran = run("evaluate", "--dataset", "nsl-kdd", "--data", kdd_data, "--seeds", 3,
               "-o", tmp_path / "out.json")  # fmt: skip
     assert (ran.code, ran.err) == (0, "")
-    assert "nsl-kdd, live features, 3 seeds" in ran.out
+    assert "vae on nsl-kdd, live features, 3 seeds" in ran.out
     assert "0.9200 ± 0.0200" in ran.out  # of 0.90, 0.92, 0.94
     assert "0.8000 ± 0.0000" in ran.out
     report = json.loads((tmp_path / "out.json").read_text())

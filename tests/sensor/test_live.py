@@ -561,7 +561,7 @@ def test_flows_are_scored_when_they_are_many_or_have_waited() -> None:
     )
     detector = untrained("kdd", "gaussian")
     measured = measure_live(meter, detector.schema, 1000, clock=meter.clock)
-    scored = [(meter.now, len(s.flows)) for s in score_live(measured, detector, meter.clock)]
+    scored = [(meter.now, len(s.flows)) for s in score_live(measured, detector, clock=meter.clock)]
     assert scored == [(1.0 + SCORING_AGE_S, 2), (2.0, 1500), (3.0, 1)]
 
 
