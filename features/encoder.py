@@ -114,7 +114,7 @@ class Encoder:
         """Fit on training rows ``[N, F]`` of `schema`, for the features `names`.
 
         Raises:
-            ValueError: a row has no finite value in one of the features.
+            NotFinite: a row has no finite value in one of the features.
         """
         fitting = EncoderFit(schema, names)
         fitting.add(rows)
@@ -174,6 +174,10 @@ class Encoder:
         return cls(schema, numeric, categories)
 
 
+class NotFinite(ValueError):
+    """A row lacks a value in a feature that is to be used; the message names the feature."""
+
+
 class EncoderFit:
     """Fits an encoder in one pass over chunks of rows, of which it keeps sums only."""
 
@@ -196,12 +200,12 @@ class EncoderFit:
         """Take a chunk of rows ``[N, F]``.
 
         Raises:
-            ValueError: a row has no finite value in one of the features.
+            NotFinite: a row has no finite value in one of the features.
         """
         for at in self._at:
             feature, values = self._schema.features[at], rows[:, at]
             if not np.isfinite(values).all():
-                raise ValueError(f"feature {feature.name} has values that are not finite")
+                raise NotFinite(f"feature {feature.name} has values that are not finite")
             if feature.kind is Kind.CATEGORICAL:
                 codes = values[values >= 0].astype(int)
                 self._terms[at] += np.bincount(codes, minlength=len(feature.vocabulary))

@@ -195,13 +195,23 @@ class Detector:
         results = [self._outputs(self.state, self._arrays, *batch) for batch in batches]
         outputs = np.concatenate([np.asarray(result) for result in results])[: len(rows)]
         typical = self.kind.typical(self.config, self.encoder, self.fitted, outputs)
-        amounts = len(self.encoder.numeric)
-        typical[:, :amounts] = self.encoder.unscale(typical[:, :amounts])
-        for at, amount in enumerate(self.encoder.numeric):
-            low, high = _RANGE.get(amount.kind, (-np.inf, np.inf))
-            typical[:, at] = np.clip(typical[:, at], low, high)
-        for at, column in enumerate(self.encoder.categories, start=amounts):
-            vocabulary = self.features[at].vocabulary
-            codes = np.array([-1, *(vocabulary.index(term) for term in column.terms)])
-            typical[:, at] = codes[typical[:, at].astype(int)]
-        return typical
+        return in_units(self.encoder, typical)
+
+
+def in_units(encoder: Encoder, values: FloatArray) -> FloatArray:
+    """Values ``[B, U]``, amounts on the encoder's scale and categories as indices, as features.
+
+    Amounts come back in the feature's unit and within what its kind can be, categories as
+    vocabulary codes (-1: a term not met in training).
+    """
+    result = np.array(values, np.float64)
+    amounts = len(encoder.numeric)
+    result[:, :amounts] = encoder.unscale(result[:, :amounts])
+    for at, amount in enumerate(encoder.numeric):
+        low, high = _RANGE.get(amount.kind, (-np.inf, np.inf))
+        result[:, at] = np.clip(result[:, at], low, high)
+    for at, column in enumerate(encoder.categories, start=amounts):
+        feature = encoder.schema.features[encoder.schema.index([column.name])[0]]
+        codes = np.array([-1, *(feature.vocabulary.index(term) for term in column.terms)])
+        result[:, at] = codes[result[:, at].astype(int)]
+    return result

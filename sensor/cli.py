@@ -1,4 +1,4 @@
-"""The command line: ``flowvane run | triage | features | explore | train | evaluate | ...``."""
+"""The command line: ``flowvane COMMAND``, as ``flowvane --help`` lists them."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     _explain_parser(commands)
     _train_parser(commands)
     _evaluate_parser(commands)
+    _sweep_parser(commands)
     return parser
 
 
@@ -75,6 +76,17 @@ def _seconds(text: str) -> float:
         value = -1.0
     if not 0.0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def _positive(text: str) -> float:
+    """Parses a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
@@ -258,15 +270,45 @@ def _explain_parser(commands: Commands) -> None:
 
 def _train_parser(commands: Commands) -> None:
     parser = commands.add_parser(
-        "train", help="train a model on a data set",
-        description="Trains on the benign rows of a data set and writes a model bundle.",
+        "train", help="train a model on a data set, or on features of a network's own flows",
+        description="Trains on the benign rows of a data set (a classifier on the attacks, too), "
+        "or on feature files, and writes a model bundle.",
     )  # fmt: skip
-    _data_arguments(parser)
+    _model_argument(parser)
+    _data_arguments(parser, required=False)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE",
                         help="directory to write; must not exist yet, or be a bundle")  # fmt: skip
     parser.add_argument("--part", metavar="PART", help="part of the data set (its first)")
+    parser.add_argument(
+        "--rows", type=Path, nargs="+", action="extend", metavar="FILE.parquet",
+        help="instead of a data set: what `flowvane features` wrote, all of it taken as benign; "
+        "read chunk by chunk, so it need not fit into memory",
+    )  # fmt: skip
+    parser.add_argument(
+        "--schema", choices=sorted(SCHEMAS), default="flow", help="of --rows (%(default)s)"
+    )
+    parser.add_argument(
+        "--clock", choices=tuple(CLOCKS), default="us", help="of --rows' times (%(default)s)"
+    )
     parser.add_argument("--seed", type=_whole(0), default=0, help="of all randomness (%(default)s)")
-    parser.add_argument("--epochs", type=_whole(1), default=None, help="at most this many")
+    own = "the model's own"
+    parser.add_argument("--epochs", type=_whole(1), help=f"at most this many ({own})")
+    parser.add_argument(
+        "--patience", type=_whole(1), metavar="EPOCHS",
+        help=f"stop after so many without a better held-out loss ({own})",
+    )  # fmt: skip
+    parser.add_argument("--batch", type=_whole(1), metavar="ROWS", help=f"rows a step ({own})")
+    parser.add_argument("--learning-rate", type=_positive, metavar="RATE",
+                        help=f"of Adam, the highest that the schedule reaches ({own})")  # fmt: skip
+    parser.add_argument("--schedule", metavar="NAME",
+                        help="constant, cosine, exponential or warmup-cosine")  # fmt: skip
+    parser.add_argument("--latent", type=_whole(1), help=f"size of the latent space ({own})")
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="go on with a training that was interrupted, from BUNDLE.checkpoint",
+    )  # fmt: skip
+    parser.add_argument("--events", type=Path, metavar="DIR",
+                        help="write TensorBoard event files there")  # fmt: skip
     parser.set_defaults(run=run_train)
 
 
@@ -276,21 +318,41 @@ def _evaluate_parser(commands: Commands) -> None:
         description="Trains on benign rows, tests once on the labelled test rows, and reports "
         "mean and standard deviation over seeds.",
     )  # fmt: skip
+    _model_argument(parser)
     _data_arguments(parser)
     parser.add_argument("--seeds", type=_whole(1), default=3, help="how many (%(default)s)")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON")
     parser.set_defaults(run=run_evaluate)
 
 
-def _data_arguments(parser: argparse.ArgumentParser) -> None:
+def _sweep_parser(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "sweep", help="train at several learning rates, epochs and latent sizes",
+        description="Trains and tests at every combination. What is not given stays as the model "
+        "has it.",
+    )  # fmt: skip
+    _model_argument(parser)
+    _data_arguments(parser)
+    parser.add_argument("--learning-rates", type=_positive, nargs="+", default=[], metavar="RATE")
+    parser.add_argument("--epochs", dest="epoch_counts", type=_whole(1), nargs="+", default=[])
+    parser.add_argument("--latents", type=_whole(1), nargs="+", default=[], metavar="SIZE")
+    parser.add_argument("--seeds", type=_whole(1), default=1, help="how many (%(default)s)")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON")
+    parser.set_defaults(run=run_sweep)
+
+
+def _model_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="vae", metavar="KIND",
         help="kind of model: vae, conv-vae, host-conv-vae, deep-autoencoder, autoencoder or "
         "classifier (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--dataset", required=True, metavar="NAME",
+
+
+def _data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    parser.add_argument("--dataset", required=required, metavar="NAME",
                         help="unsw-nb15, nsl-kdd, kdd99 or cicids2017")  # fmt: skip
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR",
+    parser.add_argument("--data", type=Path, required=required, metavar="DIR",
                         help="directory with the official files, or one above it")  # fmt: skip
     parser.add_argument(
         "--features", choices=("live", "all"), default="live",
@@ -497,6 +559,13 @@ def run_evaluate(args: argparse.Namespace, console: Console) -> ExitCode:
     from sensor.train import evaluate
 
     return evaluate(args, console)
+
+
+def run_sweep(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane sweep`."""
+    from sensor.train import sweep
+
+    return sweep(args, console)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,24 +1,33 @@
-"""`flowvane train` and `flowvane evaluate`; imported by those commands only."""
+"""`flowvane train`, `flowvane evaluate` and `flowvane sweep`; imported by those commands only."""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
-from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rich.table
 
+from features.encoder import NotFinite
+from features.registry import SCHEMAS
+from features.schema import Schema
 from models.bundle import save
+from models.detector import Detector
 from models.kinds import KINDS
 from models.kinds.base import ModelKind
 from models.manifest import BundleError
-from sensor.errors import ExitCode, OutputError, UsageError
+from models.recipe import FitConfig
+from sensor.errors import ExitCode, ModelError, OutputError, UsageError
 from sensor.report import Console
+from training.checkpoint import Checkpoint, CheckpointError, CheckpointNotWritten
 from training.datasets import DATASETS
 from training.datasets.base import DataSet, DataSetError, Table
 from training.evaluate import (
@@ -27,17 +36,26 @@ from training.evaluate import (
     TARGET_FPR,
     TRIALS,
     Outcome,
+    Trial,
     as_measured,
     chosen_features,
     mean_sd,
     run_seed,
 )
-from training.fit import TooFewRows, fit
+from training.fit import NoAttacks, TooFewRows, fit
 from training.loop import Observer
 from training.recipes import sizes
-from training.rows import TableRows
+from training.rows import ParquetRows, Rows, RowsError, TableRows
+from training.schedules import SCHEDULES
+from training.sweep import NoLatent, Point, Result, grid, run_point
 
 _PACKAGES = ("flowvane", "jax", "flax", "optax", "numpy")
+_CONFIG_OPTIONS = ("epochs", "learning_rate", "batch", "patience", "schedule")
+"""Options that change how a network is trained, by the names of FitConfig."""
+_CLOCKS = {"us": 1, "ms": 1000}
+
+
+# What is asked for
 
 
 def _data_set(name: str) -> DataSet:
@@ -52,22 +70,141 @@ def _kind(name: str) -> ModelKind[Any]:
     return KINDS[name]
 
 
-def _tell(notes: tuple[str, ...], console: Console) -> None:
+def _config(args: argparse.Namespace, kind: ModelKind[Any]) -> FitConfig:
+    """The kind's way of training, changed as the options say."""
+    given = {name: getattr(args, name) for name in _CONFIG_OPTIONS}
+    config = replace(kind.training, **{k: v for k, v in given.items() if v is not None})
+    if config.schedule not in SCHEDULES:
+        raise UsageError(
+            f"--schedule {config.schedule}: no such schedule; there are {', '.join(SCHEDULES)}"
+        )
+    return config
+
+
+def _network(args: argparse.Namespace, kind: ModelKind[Any]) -> Any:
+    """The kind's sizes for the data set, changed as the options say."""
+    network = sizes(args.dataset or "", kind)
+    if args.latent is None:
+        return network
+    if not hasattr(network, "latent"):
+        raise UsageError(f"--latent: a {kind.name} has no latent space")
+    return replace(network, latent=args.latent)
+
+
+def _tell(notes: Sequence[str], console: Console) -> None:
     for note in notes:
         console.warn(note)
 
 
-def _tell_of_windows(kind: ModelKind[Any], dataset: str, console: Console) -> None:
-    """Say what stands for hosts where a data set names none."""
-    if kind.window(sizes(dataset, kind)) > 1:
-        console.warn(
-            f"{dataset} names no hosts: {kind.name} takes consecutive rows for one host's, so "
-            "what it learns is the order of the file, and what it scores depends on it"
-        )
+def _windows_note(kind: ModelKind[Any], network: Any, dataset: str) -> tuple[str, ...]:
+    """What stands for hosts where a data set names none."""
+    if kind.window(network) == 1:
+        return ()
+    return (
+        f"{dataset} names no hosts: {kind.name} takes consecutive rows for one host's, so what it "
+        "learns is the order of the file, and what it scores depends on it",
+    )
+
+
+# Training
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Rows to train on, and all that is said of them.
+
+    Attributes:
+        schema, names, clock_us: of the rows, the features that may be used, their times.
+        rows: the source.
+        place: what to name when something is wrong with them.
+        noted: for the bundle's provenance.
+        notes: for the console.
+    """
+
+    schema: Schema
+    names: tuple[str, ...]
+    clock_us: int
+    rows: Rows
+    place: str
+    noted: dict[str, object]
+    notes: tuple[str, ...]
+
+
+def _table_source(args: argparse.Namespace, kind: ModelKind[Any], network: Any) -> _Source:
+    """The rows of a part of a data set."""
+    data_set = _data_set(args.dataset)
+    part = args.part or data_set.parts[0]
+    if part not in data_set.parts:
+        raise UsageError(f"--part {part}: {args.dataset} has {', '.join(data_set.parts)}")
+    table = data_set.load(args.data, part)
+    keep = np.ones(len(table.rows), bool) if kind.supervised else ~table.attack
+    rng = np.random.default_rng(args.seed)
+    rows = as_measured(table.schema, table.rows[keep], args.features, rng)
+    notes = (*table.notes, *_windows_note(kind, network, args.dataset))
+    return _Source(
+        schema=table.schema,
+        names=chosen_features(table.schema, args.features),
+        clock_us=LIVE_CLOCK_US if args.features == "live" else PUBLISHED_CLOCK_US,
+        rows=TableRows(rows, table.attack[keep]),
+        place=str(args.data),
+        noted=_noted(table, part, args, notes),
+        notes=notes,
+    )
+
+
+def _noted(
+    table: Table, part: str, args: argparse.Namespace, notes: tuple[str, ...]
+) -> dict[str, object]:
+    """Where the rows of a table came from."""
+    return {
+        "dataset": args.dataset,
+        "part": part,
+        "files": [asdict(file) for file in table.files],
+        "notes": list(notes),
+        "command": _command(
+            args, f"--dataset {args.dataset} --part {part} --features {args.features} --data DIR"
+        ),
+    }
+
+
+def _file_source(args: argparse.Namespace) -> _Source:
+    """The rows of feature files, taken as benign; they are read again in each epoch."""
+    schema = SCHEMAS[args.schema]
+    rows = ParquetRows(args.rows, schema)
+    files = []
+    for path in args.rows:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files.append({"name": path.name, "sha256": digest})
+    given = f"--schema {args.schema} --clock {args.clock} --rows FILE..."
+    return _Source(
+        schema=schema,
+        names=chosen_features(schema, "live"),
+        clock_us=_CLOCKS[args.clock],
+        rows=rows,
+        place=", ".join(map(str, args.rows)),
+        noted={"files": files, "notes": [], "command": _command(args, given)},
+        notes=(),
+    )
+
+
+def _command(args: argparse.Namespace, rows: str) -> str:
+    """The command that makes the bundle again."""
+    changed = {name: getattr(args, name) for name in (*_CONFIG_OPTIONS, "latent")}
+    options = "".join(
+        f"--{name.replace('_', '-')} {value} "
+        for name, value in changed.items()
+        if value is not None
+    )
+    return f"flowvane train --model {args.model} {rows} --seed {args.seed} {options}-o BUNDLE"
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
 class _Bar(Observer):
-    """Moves a progress bar."""
+    """Moves a progress bar, a step an epoch."""
 
     def __init__(self, advance: Callable[[float], None]) -> None:
         self._advance = advance
@@ -77,45 +214,52 @@ class _Bar(Observer):
         self._advance(epochs)
 
 
-def train(args: argparse.Namespace, console: Console) -> ExitCode:
-    """Train on the rows of a part of a data set and write a bundle."""
-    data_set, kind = _data_set(args.dataset), _kind(args.model)
-    part = args.part or data_set.parts[0]
-    if part not in data_set.parts:
-        raise UsageError(f"--part {part}: {args.dataset} has {', '.join(data_set.parts)}")
+@contextmanager
+def _event_log(directory: Path | None) -> Iterator[list[Observer]]:
+    """Observers that write TensorBoard's event files, if they are wanted."""
+    if directory is None:
+        yield []
+        return
+    from training.events import EventLog
+    from training.extras import MissingExtraError
+
     try:
-        table = data_set.load(args.data, part)
-    except DataSetError as error:
+        log = EventLog(directory)
+    except MissingExtraError as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise OutputError(f"{directory}: {(error.strerror or str(error)).lower()}") from error
+    with log:
+        yield [log]
+
+
+def train(args: argparse.Namespace, console: Console) -> ExitCode:
+    """Train on rows of a data set or of feature files and write a bundle."""
+    if bool(args.rows) == bool(args.dataset) or bool(args.dataset) != bool(args.data):
+        raise UsageError("give either --dataset and --data, or --rows")
+    kind = _kind(args.model)
+    network = _network(args, kind)
+    try:
+        source = _file_source(args) if args.rows else _table_source(args, kind, network)
+    except (DataSetError, RowsError) as error:
         console.error(str(error))
         return ExitCode.DATASET
-    _tell(table.notes, console)
-    _tell_of_windows(kind, args.dataset, console)
-    config = kind.training if args.epochs is None else replace(kind.training, epochs=args.epochs)
-    keep = np.ones(len(table.rows), bool) if kind.supervised else ~table.attack
-    rng = np.random.default_rng(args.seed)
-    rows = as_measured(table.schema, table.rows[keep], args.features, rng)
-    with console.progress(f"training on {len(rows)} rows", config.epochs) as advance:
-        try:
-            detector = fit(
-                table.schema,
-                chosen_features(table.schema, args.features),
-                TableRows(rows, table.attack[keep]),
-                name=args.output.name,
-                seed=args.seed,
-                clock_us=LIVE_CLOCK_US if args.features == "live" else PUBLISHED_CLOCK_US,
-                kind=kind,
-                config=config,
-                network=sizes(args.dataset, kind),
-                observers=[_Bar(advance)],
-            )
-        except TooFewRows as error:
-            console.error(f"{args.data}: {error}")
-            return ExitCode.DATASET
-    detector.provenance |= _provenance(table, part, args)
+    _tell(source.notes, console)
+    checkpoint = Checkpoint(args.output.with_name(args.output.name + ".checkpoint"), args.resume)
+    try:
+        detector = _fit(args, console, kind, network, source, checkpoint)
+    except (TooFewRows, NotFinite) as error:
+        console.error(f"{source.place}: {error}")
+        return ExitCode.DATASET
+    except RowsError as error:
+        console.error(str(error))
+        return ExitCode.DATASET
+    detector.provenance |= {**source.noted, "versions": _versions()}
     try:
         save(detector, args.output)
     except BundleError as error:
         raise OutputError(str(error)) from error
+    checkpoint.remove()
     losses = detector.provenance["history"]
     best = min(entry["validation"] for entry in losses)
     console.say(
@@ -125,64 +269,159 @@ def train(args: argparse.Namespace, console: Console) -> ExitCode:
     return ExitCode.OK
 
 
-def _provenance(table: Table, part: str, args: argparse.Namespace) -> dict[str, object]:
-    """What is needed to make the bundle again, beside what `fit` notes."""
-    epochs = "" if args.epochs is None else f"--epochs {args.epochs} "
-    return {
-        "dataset": args.dataset,
-        "part": part,
-        "files": [asdict(file) for file in table.files],
-        "notes": list(table.notes),
-        "command": f"flowvane train --model {args.model} --dataset {args.dataset} --part {part} "
-        f"--features {args.features} --seed {args.seed} {epochs}--data DIR -o BUNDLE",
-        "versions": {name: version(name) for name in _PACKAGES}
-        | {"python": platform.python_version()},
-    }
+def _fit(
+    args: argparse.Namespace, console: Console, kind: ModelKind[Any], network: Any,
+    source: _Source, checkpoint: Checkpoint,
+) -> Detector:  # fmt: skip
+    """Train, with a progress bar, an event log if wanted, and a checkpoint after each epoch."""
+    config = _config(args, kind)
+    what = f"training on {source.rows.count} rows"
+    with console.progress(what, config.epochs) as advance, _event_log(args.events) as observers:
+        try:
+            return fit(
+                source.schema,
+                source.names,
+                source.rows,
+                name=args.output.name,
+                seed=args.seed,
+                clock_us=source.clock_us,
+                kind=kind,
+                config=config,
+                network=network,
+                observers=[_Bar(advance), *observers],
+                checkpoint=checkpoint,
+            )
+        except CheckpointError as error:
+            raise ModelError(f"--resume: {error}") from error
+        except CheckpointNotWritten as error:
+            raise OutputError(f"{args.output}: no checkpoint beside it: {error}") from error
+        except KeyboardInterrupt:
+            if checkpoint.path.exists():
+                console.warn(f"{checkpoint.path}: the training goes on from here with --resume")
+            raise
+
+
+# Evaluating
+
+
+def _table(title: str, columns: Sequence[str]) -> rich.table.Table:
+    table = rich.table.Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name)
+    return table
+
+
+_FIGURES = tuple(field.name for field in fields(Outcome))
+
+
+def _cell(values: Sequence[float]) -> str:
+    return "{:.4f} ± {:.4f}".format(*mean_sd(list(values)))
 
 
 def evaluate(args: argparse.Namespace, console: Console) -> ExitCode:
     """Train and test over seeds; print the table, and write JSON if asked to."""
     _data_set(args.dataset)
     kind = _kind(args.model)
-    _tell_of_windows(kind, args.dataset, console)
+    _tell(_windows_note(kind, sizes(args.dataset, kind), args.dataset), console)
     trials = [trial for trial in TRIALS if trial.dataset == args.dataset]
-    table = rich.table.Table(title=f"{kind.name} on {args.dataset}, {args.features} features, "
-                             f"{args.seeds} seeds", title_justify="left")  # fmt: skip
-    for name in ("trial", *(field.name.replace("_", " ") for field in fields(Outcome))):
-        table.add_column(name)
+    title = f"{kind.name} on {args.dataset}, {args.features} features, {args.seeds} seeds"
+    table = _table(title, ["trial", *(name.replace("_", " ") for name in _FIGURES)])
     report: dict[str, object] = {
         "target_fpr": TARGET_FPR, "features": args.features, "model": kind.name,
     }  # fmt: skip
     with console.progress("training", len(trials) * args.seeds) as advance:
         for trial in trials:
             try:
-                tables = trial.load(args.data)
-            except DataSetError as error:
-                if trial.optional:
-                    console.warn(f"{trial.name} is left out: {error}")
+                outcomes = _outcomes(args, trial, kind, advance)
+            except (DataSetError, NoAttacks, TooFewRows) as error:
+                place = "" if isinstance(error, DataSetError) else f"{args.data}: "
+                if trial.optional or isinstance(error, NoAttacks):
+                    console.warn(f"{trial.name} is left out: {place}{error}")
                     continue
-                console.error(str(error))
+                console.error(f"{place}{error}")
                 return ExitCode.DATASET
-            outcomes = []
-            for seed in range(args.seeds):
-                try:
-                    outcomes.append(run_seed(trial, tables, args.features, seed, kind))
-                except TooFewRows as error:
-                    console.error(f"{args.data}: {error}")
-                    return ExitCode.DATASET
-                advance(1)
-            columns = {
-                field.name: [getattr(outcome, field.name) for outcome in outcomes]
-                for field in fields(Outcome)
-            }
+            columns = {name: [getattr(each, name) for each in outcomes] for name in _FIGURES}
             report[trial.name] = {"title": trial.title, "seeds": columns}
-            cells = [f"{mean:.4f} ± {sd:.4f}" for mean, sd in map(mean_sd, columns.values())]
-            table.add_row(trial.title, *cells)
+            table.add_row(trial.title, *map(_cell, columns.values()))
     console.show(table)
-    if args.output:
-        try:
-            args.output.write_text(json.dumps(report, indent=1) + "\n")
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise OutputError(f"{args.output}: {reason}") from error
+    _write(args.output, report)
     return ExitCode.OK
+
+
+def _outcomes(
+    args: argparse.Namespace, trial: Trial, kind: ModelKind[Any], advance: Callable[[float], None]
+) -> list[Outcome]:
+    """Figures of each seed."""
+    tables = trial.load(args.data)
+    outcomes = []
+    for seed in range(args.seeds):
+        outcomes.append(run_seed(trial, tables, args.features, seed, kind))
+        advance(1)
+    return outcomes
+
+
+def _write(output: Path | None, report: dict[str, object]) -> None:
+    """Write a report as JSON, if it is wanted."""
+    if output is None:
+        return
+    try:
+        output.write_text(json.dumps(report, indent=1) + "\n")
+    except OSError as error:
+        raise OutputError(f"{output}: {(error.strerror or str(error)).lower()}") from error
+
+
+# Sweeping
+
+
+def sweep(args: argparse.Namespace, console: Console) -> ExitCode:
+    """Train and test at every point of a grid; print the table, and write JSON if asked to."""
+    _data_set(args.dataset)
+    kind = _kind(args.model)
+    network = sizes(args.dataset, kind)
+    _tell(_windows_note(kind, network, args.dataset), console)
+    trial = next(trial for trial in TRIALS if trial.dataset == args.dataset)
+    try:
+        points = grid(kind.training, network, args.learning_rates, args.epoch_counts, args.latents)
+    except NoLatent as error:
+        raise UsageError(f"--latents: {kind.name}: {error}") from error
+    results: list[tuple[Point, list[Result]]] = []
+    with console.progress("training", len(points) * args.seeds) as advance:
+        try:
+            tables = trial.load(args.data)
+            for point in points:
+                mine = []
+                for seed in range(args.seeds):
+                    mine.append(run_point(point, trial, tables, args.features, seed, kind, network))
+                    advance(1)
+                results.append((point, mine))
+        except (DataSetError, TooFewRows) as error:
+            place = "" if isinstance(error, DataSetError) else f"{args.data}: "
+            console.error(f"{place}{error}")
+            return ExitCode.DATASET
+    _show_sweep(f"{kind.name}, {trial.title}, {args.seeds} seeds", results, console)
+    points_report = [
+        {"point": asdict(point), "seeds": [asdict(each) for each in mine]}
+        for point, mine in results
+    ]
+    report = {"model": kind.name, "trial": trial.name, "features": args.features}
+    _write(args.output, {**report, "points": points_report})
+    return ExitCode.OK
+
+
+def _show_sweep(title: str, results: list[tuple[Point, list[Result]]], console: Console) -> None:
+    """The points, the best held-out loss marked; test figures have no say in it."""
+    names = ("learning rate", "epochs", "latent", "held-out loss", "best epoch", "AUROC", "AP")
+    table = _table(title, names)
+    losses = [mean_sd([each.held_out_loss for each in mine])[0] for _, mine in results]
+    for (point, mine), loss in zip(results, losses, strict=True):
+        table.add_row(
+            f"{point.learning_rate:g}",
+            str(point.epochs),
+            "-" if point.latent is None else str(point.latent),
+            _cell([each.held_out_loss for each in mine]) + (" *" if loss == min(losses) else ""),
+            f"{np.mean([each.best_epoch for each in mine]):.1f}",
+            _cell([each.outcome.auroc for each in mine]),
+            _cell([each.outcome.average_precision for each in mine]),
+        )
+    console.show(table)
+    console.say("* lowest held-out loss; AUROC and AP look at test labels and choose nothing")

@@ -18,6 +18,10 @@ class CheckpointError(Exception):
     """A checkpoint cannot be used; the message names it and says why."""
 
 
+class CheckpointNotWritten(Exception):
+    """A checkpoint cannot be written; the message says why."""
+
+
 @dataclass
 class TrainingState:
     """All that changes from one epoch to the next.
@@ -58,7 +62,11 @@ class Checkpoint:
     resume: bool = False
 
     def save(self, state: TrainingState, training: str) -> None:
-        """Replace the file; `training` says which training it belongs to."""
+        """Replace the file; `training` says which training it belongs to.
+
+        Raises:
+            CheckpointNotWritten: that cannot be done.
+        """
         tensors = {
             f"{name}.{number}": np.asarray(leaf)
             for name, tree in state._trees.items()
@@ -67,9 +75,12 @@ class Checkpoint:
         numbers = {"best": state.best, "since": state.since, "history": state.history}
         noted = {"training": training, "numbers": json.dumps(numbers)}
         fresh = self.path.with_name(self.path.name + ".new")
-        fresh.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(save_tensors(tensors, noted))
-        fresh.replace(self.path)
+        try:
+            fresh.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_bytes(save_tensors(tensors, noted))
+            fresh.replace(self.path)
+        except OSError as error:
+            raise CheckpointNotWritten((error.strerror or str(error)).lower()) from error
 
     def load(self, state: TrainingState, training: str) -> None:
         """Bring `state`, that of an untrained network, to where the file says.

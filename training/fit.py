@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from flax import nnx
@@ -19,7 +20,7 @@ from models.kinds import DEFAULT_KIND, KINDS
 from models.kinds.base import ModelKind
 from models.recipe import FitConfig
 from training.checkpoint import Checkpoint
-from training.loop import Observer, Slabs, Trainer, fingerprint
+from training.loop import Observer, Setting, Slabs, Trainer, fingerprint
 from training.rows import (
     Gathered,
     Role,
@@ -61,6 +62,7 @@ class _Looked:
         sample, validation, calibration: rows in memory.
         trained: number of training rows.
         attacks: number of attacks among all rows.
+        checksum: CRC-32 of all rows and labels.
     """
 
     fitting: EncoderFit
@@ -71,6 +73,7 @@ class _Looked:
     calibration: Gathered
     trained: int
     attacks: int
+    checksum: int
 
 
 def _look(
@@ -81,7 +84,7 @@ def _look(
     roles = split_roles(source.count, config, seed, run)
     fitting = EncoderFit(schema, names)
     kept: dict[Role, list[Gathered]] = {role: [] for role in _KEPT}
-    first = trained = attacks = 0
+    first = trained = attacks = checksum = 0
     for chunk in source.chunks():
         part = partial(select, chunk, roles, first, run)
         rows = part(_TRAINED).chunk.rows
@@ -90,8 +93,9 @@ def _look(
             kept[role].append(part([role]))
         first, trained = first + len(chunk.rows), trained + len(rows)
         attacks += int(np.count_nonzero(chunk.attack))
+        checksum = crc32(chunk.rows.tobytes(), crc32(chunk.attack.tobytes(), checksum))
     sample, validation, calibration = (joined(kept[role]) for role in _KEPT)
-    return _Looked(fitting, roles, run, sample, validation, calibration, trained, attacks)
+    return _Looked(fitting, roles, run, sample, validation, calibration, trained, attacks, checksum)
 
 
 def _check_rows(benign: int, attacks: int, kind: ModelKind[Any]) -> None:
@@ -147,7 +151,7 @@ def fit(
 
     Raises:
         TooFewRows: there are fewer than :data:`MIN_ROWS` benign ones.
-        ValueError: a feature in `names` is not finite in every row.
+        NotFinite: a feature in `names` is not finite in every row.
         CheckpointError: the checkpoint cannot be used.
     """
     source = TableRows(rows) if isinstance(rows, np.ndarray) else rows
@@ -169,8 +173,10 @@ def fit(
     built = kind.build(network, encoder, fitted, nnx.Rngs(seed))
     of = fingerprint(
         kind=kind.name, network=network, config=config, seed=seed, rows=source.count,
-        schema=schema.digest, encoder=encoder.to_json(),
+        schema=schema.digest, encoder=encoder.to_json(), checksum=looked.checksum,
     )  # fmt: skip
+    for observer in observers:
+        observer.begun(Setting(kind, network, encoder, fitted, held_out))
     trained, history = Trainer(built, config, slabs, seed).run(held_out, observers, checkpoint, of)
     fitted |= kind.fit_after(network, encoder, trained, train, held_out)
     detector = Detector(

@@ -21,8 +21,8 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-from features.encoder import Encoded
-from models.kinds.base import MAPPED_ROWS, Batch, Network, RowSet
+from features.encoder import Encoded, Encoder
+from models.kinds.base import MAPPED_ROWS, Batch, ModelKind, Network, RowSet, Tensors
 from models.recipe import FitConfig
 from training.checkpoint import Checkpoint, TrainingState
 from training.schedules import SCHEDULES
@@ -52,8 +52,22 @@ class EpochNews:
     network: Network
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What is trained: the parts of a model, and the held-out rows."""
+
+    kind: ModelKind[Any]
+    config: Any
+    encoder: Encoder
+    fitted: Tensors
+    held_out: RowSet
+
+
 class Observer:
     """Is told how a training goes. Whatever it raises ends the training."""
+
+    def begun(self, setting: Setting) -> None:
+        """All is ready."""
 
     def advance(self, epochs: float) -> None:
         """So many epochs (or a part of one) were just trained, or resumed from."""

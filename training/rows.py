@@ -49,6 +49,10 @@ class Chunk:
         return Chunk(self.rows[chosen], self.attack[chosen], self.hosts[chosen])
 
 
+class RowsError(Exception):
+    """A file of rows cannot be used; the message names it and says why."""
+
+
 class Rows(Protocol):
     """A source of rows."""
 
@@ -110,22 +114,27 @@ class ParquetRows:
         """Read the columns of `schema` from `paths`, in their order.
 
         Raises:
-            ValueError: a file lacks a column, or is not Parquet.
-            OSError: it cannot be read.
+            RowsError: pyarrow is missing; a file is not there, not Parquet, or lacks a column.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self._schema, self._chunk = schema, chunk
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise RowsError(
+                "reading Parquet needs pyarrow: pip install 'flowvane[parquet]'"
+            ) from error
+        self._paths, self._schema, self._chunk = list(paths), schema, chunk
         self._files = []
         for path in paths:
             try:
                 file = pq.ParquetFile(path)
+            except OSError as error:
+                raise RowsError(f"{path}: {(error.strerror or str(error)).lower()}") from error
             except pa.ArrowInvalid as error:
-                raise ValueError(f"{path}: is not a Parquet file: {error}") from error
+                raise RowsError(f"{path}: is not a Parquet file") from error
             missing = [n for n in (*schema.names, "src_ip") if n not in file.schema_arrow.names]
             if missing:
-                raise ValueError(
+                raise RowsError(
                     f"{path}: is no feature file of schema {schema.name}: lacks {missing[0]}"
                 )
             self._files.append(file)
@@ -136,15 +145,27 @@ class ParquetRows:
         return sum(int(file.metadata.num_rows) for file in self._files)
 
     def chunks(self) -> Iterator[Chunk]:
-        """Chunks that end with their file at the latest."""
-        columns = list(dict.fromkeys([*self._schema.names, "src_ip"]))
+        """Chunks that end with their file at the latest.
+
+        Raises:
+            RowsError: a file is damaged.
+        """
         for number, file in enumerate(self._files):
-            for batch in file.iter_batches(self._chunk, columns=columns):
-                rows = np.column_stack(
-                    [_column(batch.column(f.name), f) for f in self._schema.features]
-                )
-                hosts = _hosts(batch.column("src_ip").to_pylist(), number)
+            for columns in self._read(number, file):
+                rows = np.column_stack([_column(columns[f.name], f) for f in self._schema.features])
+                hosts = _hosts(columns["src_ip"].to_pylist(), number)
                 yield Chunk(rows, np.zeros(len(rows), bool), hosts)
+
+    def _read(self, number: int, file: Any) -> Iterator[dict[str, Any]]:
+        """The columns of a file, chunk by chunk."""
+        import pyarrow as pa
+
+        names = list(dict.fromkeys([*self._schema.names, "src_ip"]))
+        try:
+            for batch in file.iter_batches(self._chunk, columns=names):
+                yield {name: batch.column(name) for name in names}
+        except (OSError, pa.ArrowException) as error:
+            raise RowsError(f"{self._paths[number]}: damaged: {error}") from error
 
 
 def _column(values: Any, feature: Any) -> FloatArray:
@@ -256,10 +277,9 @@ def gather(
 
 def joined(parts: Sequence[Gathered]) -> Gathered:
     """Rows of several chunks together; a window still ends where its chunk began."""
-    histories = [
-        part.history ^ (np.uint64(number) * np.uint64(0xD6E8FEB86659FD93))
-        for number, part in enumerate(parts)
-    ]
+    # As for runs in `select`: another odd factor gives each chunk other keys.
+    keys = np.arange(len(parts), dtype=np.uint64) * np.uint64(0xD6E8FEB86659FD93)
+    histories = [part.history ^ key for part, key in zip(parts, keys, strict=True)]
     return Gathered(
         Chunk(
             np.concatenate([part.chunk.rows for part in parts]),

@@ -161,6 +161,7 @@ class ModelKind(ABC, Generic[ConfigT]):
         defaults: the sizes, a frozen dataclass of JSON values and tuples of them.
         training: how it is trained unless told otherwise.
         supervised: whether it is trained on labelled attacks, too.
+        reconstructs: whether what it expects of a flow depends on the flow.
     """
 
     name: ClassVar[str]
@@ -169,6 +170,7 @@ class ModelKind(ABC, Generic[ConfigT]):
     defaults: ConfigT
     training: ClassVar[FitConfig] = FitConfig()
     supervised: ClassVar[bool] = False
+    reconstructs: ClassVar[bool] = True
 
     def window(self, config: ConfigT) -> int:
         """How many consecutive flows of a host it sees, the scored one included."""

@@ -101,6 +101,7 @@ class ClassifierKind(ModelKind[ClassifierConfig]):
     defaults = ClassifierConfig()
     training = FitConfig(epochs=60, patience=5, learning_rate=1e-3, schedule="constant")
     supervised = True
+    reconstructs = False
 
     def choose(
         self, config: ClassifierConfig, schema: Schema, names: Sequence[str], rows: FloatArray,

@@ -23,6 +23,8 @@ from models.manifest import MANIFEST, SUMS, TENSORS, BundleError, shipped
 from tests.helpers import MODELS, PAIRS, ROOT, TOY, VARIANTS, make_rows, toy, untrained, windows
 
 FILES = (MANIFEST, TENSORS, SUMS)
+FIRST_TRAINING = ("beta", "noise", "unseen")
+"""What the first format noted of the training, and the second among the sizes."""
 KINDS = (
     *MODELS,
     *(f"trained {variant}" for variant in VARIANTS),
@@ -283,6 +285,33 @@ def test_another_format_is_named(bundle: Path) -> None:
     message = complaint(bundle)
     assert "bundle format 3" in message
     assert "reads format 2" in message
+
+
+def test_a_bundle_of_the_first_format_scores_as_it_did(tmp_path: Path) -> None:
+    new = load(_saved(tmp_path, untrained("unsw-nb15", "histogram")))
+
+    def older(manifest: dict[str, Any]) -> None:
+        network = manifest["network"]
+        manifest["provenance"] = {"fit": {name: network.pop(name) for name in FIRST_TRAINING}}
+        network["kind"] = "dense-vae"
+        manifest.update(format=1, usual_kl=float(new.fitted["usual_kl"]))
+
+    def older_names(tensors: dict[str, NDArray[Any]]) -> None:
+        tensors.pop("fitted.usual_kl")
+        for name in list(tensors):
+            old = name.replace("fitted.", "heads.").replace(".to_heads.", ".outputs.")
+            tensors[old] = tensors.pop(name)
+
+    change_manifest(tmp_path / "bundle", older)
+    change_tensors(tmp_path / "bundle", older_names)
+    again, rows = load(tmp_path / "bundle"), make_rows(new.schema, 30)
+    assert again.config == new.config
+    np.testing.assert_array_equal(again.score(rows).score, new.score(rows).score)
+
+
+def _saved(tmp_path: Path, detector: Detector) -> Path:
+    save(detector, tmp_path / "bundle")
+    return tmp_path / "bundle"
 
 
 def test_another_version_of_the_schema_is_named(bundle: Path) -> None:

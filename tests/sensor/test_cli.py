@@ -48,6 +48,8 @@ from training.datasets import DATASETS
 from training.datasets.files import Expected
 from training.datasets.nsl_kdd import TEST_FILE, TRAIN_FILE, NslKdd
 from training.evaluate import Outcome
+from training.fit import NoAttacks
+from training.loop import EpochNews
 from training.recipes import RECIPES
 
 SYNS = tuple(syn(port) for port in range(2000, 2010))
@@ -607,20 +609,124 @@ def test_the_command_that_is_noted_is_the_one_given(kdd_data: Path, tmp_path: Pa
     assert "--epochs 1" in load(tmp_path / "mine").provenance["command"]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "vae"])
-def test_every_kind_is_trained_and_used(kind: str, kdd_data: Path, tmp_path: Path) -> None:
-    _, small = VARIANTS[kind]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RECIPES, ("nsl-kdd", kind), small)
-        ran = train(kdd_data, tmp_path / "mine", "--model", kind)
-    assert ran.code == 0
-    assert [line for line in ran.lines if "names no hosts" not in line] == []
-    assert bool(ran.lines) == (kind == "host-conv-vae")
-    assert load(tmp_path / "mine").kind is KINDS[kind]
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_kind_is_used(variant: str, tmp_path: Path) -> None:
+    save(untrained("kdd", variant), tmp_path / "mine")
     capture = small_pcap(tmp_path / "x.pcap", *SYNS)
-    ran = triage(tmp_path, "-r", capture, "--model", tmp_path / "mine", "--fpr", 0.5)
+    ran = triage(tmp_path, "-r", capture, "--model", tmp_path / "mine", "--fpr", 0.99)
+    assert (ran.code, ran.err) == (0, "")
+    # Without training, a classifier may take anything for benign.
+    assert read_events(tmp_path) or VARIANTS[variant][0].supervised
+
+
+def test_a_supervised_kind_is_trained_on_the_attacks_too(
+    kdd_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, ("nsl-kdd", "classifier"), VARIANTS["classifier"][1])
+    ran = train(kdd_data, tmp_path / "mine", "--model", "classifier")
+    assert (ran.code, ran.err) == (0, "")
+    detector = load(tmp_path / "mine")
+    assert detector.kind is KINDS["classifier"]
+    assert len(detector.features) == 20
+    assert sum(detector.provenance["rows"].values()) == TRAINED + 50
+    assert detector.calibration.count < 130  # benign ones alone
+
+
+@pytest.mark.usefixtures("fake_seeds")
+def test_what_stands_for_hosts_is_told(kdd_data: Path) -> None:
+    ran = run("evaluate", "--dataset", "nsl-kdd", "--data", kdd_data, "--model", "host-conv-vae")
+    (line,) = ran.lines
+    assert line.startswith("flowvane: warning: nsl-kdd names no hosts: ")
+
+
+def test_an_interrupted_training_is_resumed(
+    kdd_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--model", "autoencoder", "--dataset", "nsl-kdd", "--data", kdd_data, "--epochs", 3)
+    whole, mine = tmp_path / "whole" / "mine", tmp_path / "mine"
+    assert run("train", *options, "-o", whole).code == 0
+
+    class Interrupting(train_module._Bar):
+        def epoch(self, news: EpochNews) -> None:
+            if news.number == 2:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "_Bar", Interrupting)
+        ran = run("train", *options, "-o", mine)
+    checkpoint = tmp_path / "mine.checkpoint"
+    (line,) = ran.lines
+    assert (ran.code, line.startswith(f"flowvane: warning: {checkpoint}: ")) == (130, True)
+    assert line.endswith("goes on from here with --resume")
+    assert not mine.exists()
+    # Another training does not go on from there.
+    other = run("train", *options, "-o", mine, "--seed", 9, "--resume")
+    assert "of another training" in the_line(other, 4, checkpoint)
+    ran = run("train", *options, "-o", mine, "--resume")
+    assert (ran.code, ran.err) == (0, "")
+    assert not checkpoint.exists()
+    for name in (MANIFEST, TENSORS, SUMS):
+        assert (mine / name).read_bytes() == (whole / name).read_bytes()
+    ran = run("train", *options, "-o", mine, "--resume")
+    assert "no checkpoint to resume from" in the_line(ran, 4, checkpoint)
+
+
+def test_options_of_the_training_are_noted(kdd_data: Path, tmp_path: Path) -> None:
+    options = ("--model", "autoencoder", "--learning-rate", "0.002", "--batch", "64",
+               "--patience", "1", "--schedule", "cosine", "--latent", "3")  # fmt: skip
+    assert train(kdd_data, tmp_path / "mine", *options, "--events", tmp_path / "events").code == 0
+    detector = load(tmp_path / "mine")
+    assert detector.config.latent == 3
+    noted = detector.provenance["fit"]
+    assert (noted["learning_rate"], noted["batch"], noted["patience"]) == (0.002, 64, 1)
+    assert noted["schedule"] == "cosine"
+    for name, value in zip(options[::2], options[1::2], strict=True):
+        assert f"{name} {value} " in detector.provenance["command"]
+    assert list((tmp_path / "events").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (("--model", "classifier", "--latent", "3"), "--latent: a classifier has no latent space"),
+        (("--schedule", "sawtooth"), "--schedule sawtooth: no such schedule; there are constant"),
+        (("--rows", "x.parquet"), "give either --dataset and --data, or --rows"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    options: tuple[str, ...], what: str, kdd_data: Path, tmp_path: Path
+) -> None:
+    the_line(train(kdd_data, tmp_path / "new", *options), 2, what)
+    assert not (tmp_path / "new").exists()
+
+
+def test_neither_rows_nor_a_data_set_are_refused(tmp_path: Path) -> None:
+    assert "or --rows" in the_line(run("train", "-o", tmp_path / "new"), 2, "give either")
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "host-conv-vae"])
+def test_a_model_is_trained_on_feature_files(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "flows.parquet"
+    assert run("features", "-r", sample().excerpt, "--schema", "kdd", "-o", rows).code == 0
+    monkeypatch.setitem(RECIPES, ("", kind), VARIANTS[kind][1])
+    ran = run("train", "--rows", rows, "--schema", "kdd", "--model", kind, "--epochs", 1,
+              "-o", tmp_path / "mine")  # fmt: skip
+    assert (ran.code, ran.err) == (0, "")  # hosts are known: nothing to warn of
+    detector = load(tmp_path / "mine")
+    assert (detector.schema.name, detector.clock_us) == ("kdd", 1)
+    assert detector.provenance["files"][0]["name"] == "flows.parquet"
+    ran = triage(tmp_path, "-r", sample().halves[0], "--model", tmp_path / "mine", "--fpr", 0.1)
     assert ran.code == 0
-    read_events(tmp_path)
+    assert read_events(tmp_path)
+
+
+def test_rows_that_are_none_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_text("none")
+    for name, what in (("x.parquet", "is not a Parquet file"), ("y.parquet", "no such file")):
+        ran = run("train", "--rows", tmp_path / name, "-o", tmp_path / "new")
+        assert what in the_line(ran, 6, f"error: {tmp_path / name}: ")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
@@ -733,6 +839,38 @@ def test_a_report_that_cannot_be_written_is_named(kdd_data: Path, tmp_path: Path
     output = tmp_path / "file" / "out.json"
     ran = run("evaluate", "--dataset", "nsl-kdd", "--data", kdd_data, "--seeds", 1, "-o", output)
     the_line(ran, 5, output)
+
+
+def test_trials_without_attacks_to_learn_from_are_left_out(
+    kdd_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(*_: Any) -> Outcome:
+        raise NoAttacks("0 attacks are too few")
+
+    monkeypatch.setattr(train_module, "run_seed", without)
+    ran = run("evaluate", "--dataset", "nsl-kdd", "--data", kdd_data, "--model", "classifier")
+    assert ran.code == 0
+    (line,) = ran.lines
+    assert line == f"flowvane: warning: nsl-kdd is left out: {kdd_data}: 0 attacks are too few"
+
+
+def test_a_sweep_marks_the_lowest_held_out_loss(kdd_data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.json"
+    ran = run("sweep", "--dataset", "nsl-kdd", "--data", kdd_data, "--model", "autoencoder",
+              "--learning-rates", "0.003", "1e-6", "--epochs", 2, "--latents", 3, "-o", output,
+              )  # fmt: skip
+    assert (ran.code, ran.err) == (0, "")
+    rows = [line.split("│") for line in ran.out.splitlines() if line.startswith("│")]
+    assert [(row[1].strip(), row[3].strip(), "*" in row[4]) for row in rows] == [
+        ("0.003", "3", True), ("1e-06", "3", False),
+    ]  # fmt: skip
+    report = json.loads(output.read_text())
+    assert (report["model"], report["trial"]) == ("autoencoder", "nsl-kdd")
+    first, second = (point["seeds"][0]["held_out_loss"] for point in report["points"])
+    assert first < second
+    ran = run("sweep", "--dataset", "nsl-kdd", "--data", kdd_data, "--model", "classifier",
+              "--latents", 3)  # fmt: skip
+    the_line(ran, 2, "--latents: classifier: ")
 
 
 @pytest.mark.usefixtures("fake_seeds")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,16 @@ from examples import traffic
 from examples.traffic import Host
 from features.context import Capacities
 from features.flows import FlowBatch
+from features.history import HostHistory, host_keys, previous_rows, windows_of
 from features.registry import SCHEMAS
 from models.manifest import Stored
 from sensor import triage as triage_module
+from sensor.live import score_live
 from sensor.meter.base import MemoryMeter
-from sensor.pipeline import measure
+from sensor.pipeline import Measured, Scored, measure, score
 from sensor.report import Console
 from sensor.verdict import Verdict
-from tests.helpers import BOB, make_flow, run, small_pcap, syn, untrained
+from tests.helpers import BOB, make_flow, make_rows, run, small_pcap, syn, untrained
 
 FLOW = SCHEMAS["flow"]
 SMALL = Capacities(hosts=4, pairs=2, uses=8, offers=8, habits=8, terms=8)
@@ -108,3 +111,52 @@ def test_features_says_what_was_forgotten(tmp_path: Path) -> None:
     assert ran.code == 0
     (line,) = ran.lines
     assert line.endswith("forgotten, the oldest first: 2 hosts, 3 pairs")
+
+
+# Models that see what a host did before
+
+
+@pytest.mark.parametrize("cuts", [(), (1, 2, 3), (1500,), (1024, 2048)])
+@pytest.mark.parametrize("way", [score, score_live])
+def test_windows_do_not_depend_on_how_flows_come(
+    way: Callable[..., Iterator[Scored]], cuts: tuple[int, ...]
+) -> None:
+    detector, count = untrained("kdd", "host-conv-vae"), 2100
+    rng = np.random.default_rng(0)
+    flows = np.repeat(make_flow(), count)
+    flows["src_ip"][:, 15] = rng.integers(0, 40, count)
+    flows["origin"] = rng.integers(0, 2, count)
+    rows = make_rows(SCHEMAS["kdd"], count).astype(np.float32).astype(np.float64)  # as remembered
+    parts = zip(np.split(flows, cuts), np.split(rows, cuts), strict=True)
+    scored = list(way((Measured(*part) for part in parts), detector))
+    before = previous_rows(host_keys(flows), detector.window - 1)
+    assert 0.5 < (before >= 0).mean() < 1.0
+    windows = windows_of(rows, before)
+    np.testing.assert_array_equal(np.concatenate([each.rows for each in scored]), windows)
+    found = np.concatenate([each.scores.score for each in scored])
+    np.testing.assert_array_equal(found, detector.score(windows).score)
+    assert (found != detector.score(rows).score).any()  # they matter
+
+
+def test_hosts_that_were_forgotten_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector, forgotten = untrained("kdd", "host-conv-vae"), Counter[str]()
+    small = functools.partial(HostHistory, hosts=4)
+    monkeypatch.setattr("sensor.pipeline.HostHistory", small)
+    flows = np.repeat(make_flow(), 6)
+    flows["src_ip"][:, 15] = range(6)
+    rows = make_rows(SCHEMAS["kdd"], 6)
+    assert len(list(score(iter([Measured(flows, rows)]), detector, forgotten))) == 1
+    assert forgotten == {"histories": 2}
+
+
+def test_an_alert_shows_the_flows_own_row() -> None:
+    detector = untrained("kdd", "host-conv-vae")
+    rows = make_rows(SCHEMAS["kdd"], 3)
+    (scored,) = score(iter([Measured(np.repeat(make_flow(), 3), rows)]), detector)
+    found = list(Verdict(detector, 0.99).alerts(scored.flows, scored.rows, scored.scores))
+    assert len(found) == 3
+    for row, alert in zip(rows, found, strict=True):
+        for reason in alert.reasons:
+            (feature,) = [f for f in detector.features if f.name == reason.feature]
+            value = row[SCHEMAS["kdd"].names.index(reason.feature)]
+            assert reason.observed == feature.show(value)
