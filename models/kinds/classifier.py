@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from numpy.typing import NDArray
 
@@ -69,8 +68,7 @@ class Classifier(Network):
     def loss(self, batch: Batch, attack: jax.Array, key: jax.Array | None) -> jax.Array:
         """Binary cross-entropy, ``[B]`` nats."""
         log_odds = self.log_odds(self.layout.of(batch.encoded), key)
-        loss: jax.Array = optax.sigmoid_binary_cross_entropy(log_odds, attack.astype(jnp.float32))
-        return loss
+        return jax.nn.softplus(log_odds) - log_odds * attack
 
     def score(self, batch: Batch, fitted: Mapping[str, jax.Array]) -> RowScores:
         """Log-odds, and their integrated gradients."""
