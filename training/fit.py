@@ -20,6 +20,7 @@ from models.kinds import DEFAULT_KIND, KINDS
 from models.kinds.base import ModelKind
 from models.recipe import FitConfig
 from training.checkpoint import Checkpoint
+from training.importance import most_important
 from training.loop import Observer, Setting, Slabs, Trainer, fingerprint
 from training.rows import (
     Gathered,
@@ -160,9 +161,7 @@ def fit(
         raise TooFewRows(f"{source.count} benign rows are too few: {MIN_ROWS} at least")
     looked = _look(source, schema, names, config, kind.window(network), seed)
     _check_rows(source.count - looked.attacks, looked.attacks, kind)
-    sample = looked.sample.chunk
-    chosen = kind.choose(network, schema, names, sample.rows, sample.attack, seed)
-    encoder = looked.fitting.encoder(chosen)
+    encoder = looked.fitting.encoder(_chosen(looked, schema, names, kind, network, seed))
     encode = partial(Gathered.encoded, kind=kind, config=network, encoder=encoder)
     train, held_out = encode(looked.sample), encode(looked.validation)
     fitted = kind.fit_before(network, encoder, train)
@@ -198,6 +197,18 @@ def fit(
     benign = ~looked.calibration.chunk.attack
     detector.calibration = Calibration(detector.score(windows[benign]).score)
     return detector
+
+
+def _chosen(
+    looked: _Looked, schema: Schema, names: tuple[str, ...], kind: ModelKind[Any], network: Any,
+    seed: int,
+) -> tuple[str, ...]:  # fmt: skip
+    """The features to use."""
+    wanted = kind.most_important(network)
+    if wanted is None or wanted >= len(names):
+        return names
+    sample = looked.sample.chunk
+    return most_important(schema, names, sample.rows, sample.attack, wanted, seed)
 
 
 def _counts(looked: _Looked) -> dict[str, int]:

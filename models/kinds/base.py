@@ -13,7 +13,7 @@ calibrations). Both go into the bundle as float32.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -23,7 +23,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from features.encoder import Encoded, Encoder
-from features.schema import FloatArray, Schema
+from features.schema import FloatArray
 from models.recipe import FitConfig
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -176,17 +176,12 @@ class ModelKind(ABC, Generic[ConfigT]):
         """How many consecutive flows of a host it sees, the scored one included."""
         return 1
 
-    def choose(
-        self,
-        config: ConfigT,
-        schema: Schema,
-        names: Sequence[str],
-        rows: FloatArray,
-        attack: NDArray[np.bool_],
-        seed: int,
-    ) -> tuple[str, ...]:
-        """Which of the features `names` to use, seen a sample of training rows ``[N, F]``."""
-        return tuple(names)
+    def most_important(self, config: ConfigT) -> int | None:
+        """How many features to use, those that a random forest finds most important; None: all.
+
+        For supervised kinds: the forest needs labels.
+        """
+        return None
 
     def prepare(self, config: ConfigT, rows: FloatArray) -> Prepared:
         """Which of the training rows ``[N, U]`` (features in use) count, and how much.

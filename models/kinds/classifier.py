@@ -9,7 +9,7 @@ is given as expected is the mean benign row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +20,13 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from features.encoder import Encoder
-from features.schema import FloatArray, Schema
+from features.schema import FloatArray
 from models.kinds.base import Batch, ModelKind, Network, RowScores, RowSet, Shape, Tensors, mapped
 from models.kinds.inputs import Inputs, dropout
 from models.recipe import FitConfig
 
 STEPS = 16
 """Points of the line at which the gradient is taken."""
-FOREST_TREES = 100
-FOREST_ROWS = 50_000
-"""Rows that the forest sees at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,20 +98,9 @@ class ClassifierKind(ModelKind[ClassifierConfig]):
     supervised = True
     reconstructs = False
 
-    def choose(
-        self, config: ClassifierConfig, schema: Schema, names: Sequence[str], rows: FloatArray,
-        attack: NDArray[np.bool_], seed: int,
-    ) -> tuple[str, ...]:  # fmt: skip
-        """The features of the highest mean decrease in impurity, in the order of `names`."""
-        from sklearn.ensemble import RandomForestClassifier  # heavy, and for training alone
-
-        if len(rows) > FOREST_ROWS:
-            chosen = np.random.default_rng(seed).choice(len(rows), FOREST_ROWS, replace=False)
-            rows, attack = rows[chosen], attack[chosen]
-        forest = RandomForestClassifier(FOREST_TREES, random_state=seed)
-        forest.fit(rows[:, schema.index(names)], attack)
-        order = np.argsort(-forest.feature_importances_, kind="stable")
-        return tuple(names[at] for at in sorted(order[: config.features]))
+    def most_important(self, config: ClassifierConfig) -> int:
+        """The declared number."""
+        return config.features
 
     def build(
         self, config: ClassifierConfig, encoder: Encoder, fitted: Mapping[str, Any], rngs: nnx.Rngs
