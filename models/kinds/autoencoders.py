@@ -81,7 +81,7 @@ class AutoencoderKind(ModelKind[AutoencoderConfig]):
 
     name = "autoencoder"
     title = "plain autoencoder, mean squared error"
-    source = "seed project 002 (UNSW-NB15), which gives no sizes"
+    source = "a published project on UNSW-NB15, which gives no sizes"
     training = FitConfig(epochs=30, learning_rate=1e-3)
     defaults = AutoencoderConfig()
 
@@ -105,6 +105,6 @@ class DeepAutoencoderKind(AutoencoderKind):
 
     name = "deep-autoencoder"
     title = "deep symmetric autoencoder with dropout, mean squared error"
-    source = "seed project 001 (KDD99): latent 4, batch 512; the widths are ours"
+    source = "a published project on KDD99: latent 4, batch 512; the widths are ours"
     training = FitConfig(epochs=30, batch=512, learning_rate=1e-3)
     defaults = AutoencoderConfig(hidden=(128, 64, 32), latent=4, dropout=0.1)

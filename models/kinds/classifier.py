@@ -92,7 +92,7 @@ class ClassifierKind(ModelKind[ClassifierConfig]):
 
     name = "classifier"
     title = "supervised dense network on the 20 most important features, log-odds"
-    source = "seed project 004 (CICIDS2017): 64-32, dropout 0.5, patience 5, random forest"
+    source = "a published project on CICIDS2017: 64-32, dropout 0.5, patience 5, random forest"
     defaults = ClassifierConfig()
     training = FitConfig(epochs=60, patience=5, learning_rate=1e-3, schedule="constant")
     supervised = True

@@ -78,7 +78,7 @@ class ConvVaeKind(VariationalKind[ConvVaeConfig]):
 
     name = "conv-vae"
     title = "variational autoencoder with 1-D convolutions over the feature vector"
-    source = "seed projects 000 (UNSW-NB15) and 003 (NSL-KDD), which give no sizes"
+    source = "published projects on UNSW-NB15 and NSL-KDD, which give no sizes"
     defaults = ConvVaeConfig()
 
     def network(

@@ -77,7 +77,7 @@ class HostConvVaeKind(VariationalKind[HostConvVaeConfig]):
 
     name = "host-conv-vae"
     title = "variational autoencoder with convolutions over a host's consecutive flows"
-    source = "seed project 000, which asks for spatial and temporal structure; the design is ours"
+    source = "the wish of a project on UNSW-NB15 for temporal structure; the design is ours"
     defaults = HostConvVaeConfig()
 
     def window(self, config: HostConvVaeConfig) -> int:
