@@ -87,7 +87,7 @@ def test_features_are_the_same_with_any_number_of_threads(
     ]
     traffic.write_pcap(tmp_path / "x.pcap", frames)
     monkeypatch.setattr(meter_module, "SHARDED_PACKETS", 1)
-    monkeypatch.setattr("sensor.meter.compiled.core.BATCH_FLOWS", 200)
+    monkeypatch.setattr("sensor.meter.compiled.meter.BATCH_FLOWS", 200)
     runs = []
     with CaptureSpool() as spool:
         chains = chains_of(spool, tmp_path / "x.pcap")

@@ -32,7 +32,8 @@ from sensor.meter.compiled.layout import (
 from sensor.meter.compiled.record import without_odd_text
 from sensor.meter.content import CONTENT_FIELDS, Content, Protocol
 
-BATCH_FLOWS = 4096
+BATCH_FLOWS = 1024
+"""Flows that are handed on together at most, unless told."""
 _PEEKS, _PEEK_OCTETS = 8192, 1 << 22
 _ETHERNET = 14
 """Where IP begins in a frame, until a packet shows it."""
@@ -106,9 +107,9 @@ class FlowTable:
 
     def __init__(
         self, settings: MeterSettings, clock_us: int, options: Options, *,
-        shards: int = 1, shard: int = 0,
+        shards: int = 1, shard: int = 0, batch: int = BATCH_FLOWS,
     ) -> None:  # fmt: skip
-        """An empty table.
+        """An empty table; finished flows come in batches of `batch` at most.
 
         Raises:
             UnknownEngine: NFStream's engine cannot be driven.
@@ -127,8 +128,8 @@ class FlowTable:
             (np.zeros(REMEMBERED, np.uint64), np.zeros(2 * REMEMBERED, CONNECTION)),
         )  # fmt: skip
         self._done = (
-            np.zeros(BATCH_FLOWS, np.int64), np.zeros(BATCH_FLOWS * FLOW_DTYPE.itemsize, np.uint8),
-            np.zeros(BATCH_FLOWS, np.uint8), np.zeros(1, engine.flow_dtype()),
+            np.zeros(batch, np.int64), np.zeros(batch * FLOW_DTYPE.itemsize, np.uint8),
+            np.zeros(batch, np.uint8), np.zeros(1, engine.flow_dtype()),
         )  # fmt: skip
         blank = np.zeros(1, STATE)
         blank["syn_us"] = blank["synack_us"] = blank["ack_us"] = NEVER

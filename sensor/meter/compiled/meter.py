@@ -18,6 +18,8 @@ from sensor.meter.compiled.layout import END_OF_FILE, READ_ERROR
 SHARDED_PACKETS = 100_000
 """A capture of fewer packets than this is metered by one thread: more would not be worth it."""
 _MOST_THREADS = 4
+BATCH_FLOWS = 4096
+"""Flows handed on together: many, as each batch takes the interpreter's lock."""
 _AHEAD_BATCHES = 4
 """Batches of flows that a thread may be ahead of the scoring."""
 _LATER_US = (1 << 63) - 1
@@ -98,7 +100,14 @@ class CompiledMeter:
         problems: list[str] = []
         options = replace(self._options, most_flows=max(self._options.most_flows // shards, 1))
         tables = [
-            FlowTable(self._settings, self.clock_us, options, shards=shards, shard=number)
+            FlowTable(
+                self._settings,
+                self.clock_us,
+                options,
+                shards=shards,
+                shard=number,
+                batch=BATCH_FLOWS,
+            )
             for number in range(shards)
         ]
         return _Run(
