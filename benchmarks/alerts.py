@@ -46,7 +46,7 @@ def alerted(scored: list[Scored], detector: Detector) -> tuple[int, float]:
     for batch in scored:
         alerts = verdict.alerts(batch.flows, batch.rows, batch.scores)
         event_lines(alerts, detector.name, [{"pcap_filename": "flood.pcap"}] * len(alerts))
-        groups.add(alerts, ["flood.pcap"] * len(alerts))
+        groups.add(alerts)
         count += len(alerts)
     return count, time.perf_counter() - begun
 

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from features.flows import Ending, FlowBatch
 from features.registry import SCHEMAS
+from features.schema import MeterSettings
 from sensor.captures import Chain, Part
 from sensor.meter.base import MeterCounters
 from sensor.meter.compiled.core import Options
@@ -36,6 +38,8 @@ from sensor.verdict import DEFAULT_FPR
 
 if TYPE_CHECKING:
     from examples import traffic
+    from models.detector import Detector
+    from sensor.verdict import Verdict
 
 START_US = 1_700_000_000_000_000
 SYNS_A_CONVERSATION = 1000
@@ -165,7 +169,7 @@ def chains_of(flood: Flood, path: Path) -> list[Chain]:
 
 
 class Watch:
-    """Looks at the flows that come by: the conversations among them, and the time between."""
+    """Looks at the flows that a meter hands on, and at the time between batches of results."""
 
     def __init__(self) -> None:
         self.whole = 0
@@ -173,11 +177,14 @@ class Watch:
         self.longest_s = 0.0
         self._latest = 0.0
 
-    def see(self, flows: FlowBatch) -> None:
-        """Take in some flows."""
+    def tick(self) -> None:
+        """Results have come."""
         now = time.monotonic()
         self.longest_s = max(self.longest_s, now - self._latest if self._latest else 0.0)
         self._latest = now
+
+    def see(self, flows: FlowBatch) -> None:
+        """Take in some flows."""
         normal = flows[(flows["dst_port"] == 443) | (flows["src_port"] == 443)]
         whole = normal["src_packets"] == CLIENT_PACKETS
         whole &= normal["dst_packets"] == SERVER_PACKETS
@@ -186,58 +193,91 @@ class Watch:
 
 
 def read_meter(
-    flood: Flood, path: Path, options: Options, fpr: float
+    flood: Flood, path: Path, options: Options, model: str, fpr: float
 ) -> tuple[MeterCounters, Watch, int]:
     """The compiled meter alone."""
     meter = CompiledMeter(chains_of(flood, path), SCHEMAS["kdd"].meter, 1, options)
     watch = Watch()
     for flows in meter.flows():
+        watch.tick()
         watch.see(flows)
     return meter.counters, watch, 0
 
 
+class WatchedMeter(CompiledMeter):
+    """The compiled meter, its flows looked at."""
+
+    def __init__(
+        self, watch: Watch, chains: Sequence[Chain], settings: MeterSettings, clock_us: int,
+        options: Options,
+    ) -> None:  # fmt: skip
+        super().__init__(chains, settings, clock_us, options)
+        self._watch = watch
+
+    def flows(self) -> Generator[FlowBatch, None, None]:
+        """The flows."""
+        for flows in super().flows():
+            self._watch.see(flows)
+            yield flows
+
+
+class Dropped:
+    """An output that drops all events and looks at the time between them."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Drop them."""
+        self._watch.tick()
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def read_triage(
-    flood: Flood, path: Path, options: Options, fpr: float
+    flood: Flood, path: Path, options: Options, model: str, fpr: float
 ) -> tuple[MeterCounters, Watch, int]:
     """What ``flowvane triage`` does with a capture, but for writing the alerts."""
-    from models.bundle import load
-    from sensor.eve import event_lines
-    from sensor.pipeline import measure, score
-    from sensor.report import AlertGroups
+    from models.bundle import assemble
+    from models.manifest import read
+    from sensor.triage import TriageSummary, score_chains
     from sensor.verdict import Verdict
 
-    detector = load("nsl-kdd")
-    verdict, groups, watch, alerts = Verdict(detector, fpr), AlertGroups(), Watch(), 0
-    schema = detector.schema
-    meter = CompiledMeter(chains_of(flood, path), schema.meter, detector.clock_us, options)
-    for scored in score(measure(meter, schema, detector.clock_us), detector):
-        watch.see(scored.flows)
-        found = verdict.alerts(scored.flows, scored.rows, scored.scores)
-        event_lines(found, detector.name, [{"pcap_filename": path.name}] * len(found))
-        groups.add(found, [path.name] * len(found))
-        alerts += len(found)
-    groups.table()
-    return meter.counters, watch, alerts
+    def ready() -> tuple[Detector, Verdict]:
+        detector = assemble(stored)
+        return detector, Verdict(detector, fpr)
+
+    stored, watch, chains = read(model), Watch(), chains_of(flood, path)
+    meter = WatchedMeter(watch, chains, stored.schema.meter, stored.clock_us, options)
+    summary = TriageSummary()
+    for _ in score_chains(chains, meter, stored, ready, Dropped(watch), summary):
+        pass
+    summary.groups.table()
+    return meter.counters, watch, summary.alerts
 
 
 ROLES = {"meter": read_meter, "triage": read_triage}
 
 
-def peak_mib() -> float:
-    """Most memory that this process has had, in MiB (`VmHWM` of proc(5))."""
-    for line in Path("/proc/self/status").read_text("ascii").splitlines():
+def peak_mib(process: int | str = "self") -> float:
+    """Most memory that a process has had, in MiB (`VmHWM` of proc(5))."""
+    for line in Path(f"/proc/{process}/status").read_text("ascii").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     raise AssertionError("this system does not tell a process's peak memory")
 
 
-def consume(flood: Flood, path: Path, role: str, options: Options, fpr: float) -> dict[str, Any]:
+def consume(
+    flood: Flood, path: Path, role: str, options: Options, model: str, fpr: float
+) -> dict[str, Any]:
     """Read the flood from `path`; what there is to say of it."""
     begun = time.monotonic()
-    counters, watch, alerts = ROLES[role](flood, path, options, fpr)
+    counters, watch, alerts = ROLES[role](flood, path, options, model, fpr)
     seconds = time.monotonic() - begun
     return {
         "role": role,
+        "model": model,
         "most_flows": options.most_flows,
         "syns": flood.syns,
         "packets": counters.read,
@@ -254,7 +294,7 @@ def consume(flood: Flood, path: Path, role: str, options: Options, fpr: float) -
     }
 
 
-def measured(flood: Flood, role: str, most_flows: int, fpr: float) -> dict[str, Any]:
+def measured(flood: Flood, role: str, most_flows: int, model: str, fpr: float) -> dict[str, Any]:
     """Both processes, from beginning to end."""
     with tempfile.TemporaryDirectory(prefix="flowvane-flood-") as folder:
         fifo, few = Path(folder) / "flood.pcap", Path(folder) / "few.pcap"
@@ -262,7 +302,7 @@ def measured(flood: Flood, role: str, most_flows: int, fpr: float) -> dict[str, 
         with few.open("wb") as file:
             write(FEW, file)
         own = [sys.executable, "-m", "benchmarks.flood", "--syns", str(flood.syns),
-               "--rate", str(flood.rate), "--fpr", str(fpr), "--fifo", str(fifo),
+               "--rate", str(flood.rate), "--model", model, "--fpr", str(fpr), "--fifo", str(fifo),
                "--few", str(few)]  # fmt: skip
         with subprocess.Popen([*own, "--role", "generate"]) as generator:
             try:
@@ -283,6 +323,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=100_000, help="SYNs in a second of its time")
     parser.add_argument("--most-flows", type=int, nargs="+", default=[Options().most_flows])
     parser.add_argument("--role", nargs="+", default=list(ROLES), choices=[*ROLES, "generate"])
+    parser.add_argument("--model", default="nsl-kdd", help="of triage (%(default)s)")
     parser.add_argument("--fpr", type=float, default=DEFAULT_FPR, help="of triage (%(default)s)")
     parser.add_argument("--fifo", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--few", type=Path, help=argparse.SUPPRESS)
@@ -296,14 +337,15 @@ def main() -> None:
     if options.fifo:
         role, most = options.role[0], options.most_flows[0]
         # Have everything compiled and loaded, as in a process that runs for long.
-        ROLES[role](FEW, options.few, Options(), options.fpr)
-        said = consume(flood, options.fifo, role, Options(most_flows=most), options.fpr)
+        ROLES[role](FEW, options.few, Options(), options.model, options.fpr)
+        table = Options(most_flows=most)
+        said = consume(flood, options.fifo, role, table, options.model, options.fpr)
         print(json.dumps(said))
         return
     results = []
     for role in options.role:
         for most in options.most_flows:
-            results.append(measured(flood, role, most, options.fpr))
+            results.append(measured(flood, role, most, options.model, options.fpr))
             print(json.dumps(results[-1]), flush=True)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")

@@ -23,10 +23,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import orjson
@@ -96,7 +96,7 @@ def frame(flow: int, number: int) -> bytes:
     return tcp_frame(*ends, "PA", seq=1 + number * 1400, payload=bytes(PAYLOADS[number % 4]))
 
 
-def replay(path: Path, pps: int, loops: int) -> subprocess.Popen[str]:
+def replay(path: Path, pps: int, loops: int = 1) -> subprocess.Popen[str]:
     """Send the capture over and over at a rate, 0 for as fast as can be."""
     rate = ["--pps", str(pps)] if pps else ["--topspeed"]
     command = ["tcpreplay", "-q", "-K", "-i", THEIRS, *rate, "--loop", str(loops), str(path)]
@@ -203,17 +203,20 @@ def others_busy(loops: int) -> Iterator[None]:
             process.wait()
 
 
+def start_sensor(folder: Path, options: Sequence[str]) -> tuple[subprocess.Popen[str], IO[str]]:
+    """`flowvane run`, capturing, with alerts in `folder`; and what it will say."""
+    command = [sys.executable, "-m", "sensor.cli", "run", "-i", OURS, "-l", str(folder), *options]
+    sensor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    told = cast(IO[str], sensor.stdout)
+    told.readline()
+    return sensor, told
+
+
 def under_signal(args: argparse.Namespace, capture: Path, loops: int) -> dict[str, Any]:
     """SIGTERM to `flowvane run` half-way through the load, and again 10 ms later."""
     folder, before = Path(tempfile.mkdtemp(dir=capture.parent)), arrived()
-    command = [
-        sys.executable, "-m", "sensor.cli", "run", "-i", OURS, "-l", str(folder),
-        "--fpr", str(args.fpr), "--model", args.model, *args.options,
-    ]  # fmt: skip
-    sensor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    if sensor.stdout is None:
-        raise SystemExit("no output to read")
-    sensor.stdout.readline()
+    options = ["--fpr", str(args.fpr), "--model", args.model, *args.options]
+    sensor, told = start_sensor(folder, options)
     with others_busy(args.busy):
         player = replay(capture, args.pps, loops)
         while arrived() == before:  # it loads the capture first
@@ -223,7 +226,7 @@ def under_signal(args: argparse.Namespace, capture: Path, loops: int) -> dict[st
         begun = time.monotonic()
         time.sleep(0.01)
         sensor.send_signal(signal.SIGTERM)
-        line = sensor.stdout.readline()
+        line = told.readline()
         code, seconds = sensor.wait(), time.monotonic() - begun
     offered = sent(player)
     events = (folder / "eve.json").read_bytes()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # metering begins before JAX is loaded
 
 SCORED_FLOWS = 1024
 """Flows scored at once: the one compiled batch size, the last batch padded."""
-MEASURED_FLOWS = 8192
+MEASURED_FLOWS = 4096
 """Flows measured at once at most, however many become due together."""
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import rich.console
 import rich.progress
@@ -14,10 +14,9 @@ import rich.table
 from rich.markup import escape
 from rich.text import Text
 
-from features.flows import unpack_address
 from sensor.eve import PROTOCOL_NAMES
 from sensor.identity import address_texts
-from sensor.verdict import Alert, Alerts, Reason
+from sensor.verdict import Alerts, Reason, Reasons
 
 T = TypeVar("T")
 
@@ -102,12 +101,23 @@ class Console:
             yield lambda done: bar.advance(task, done)
 
 
-@dataclass
+class Worst(NamedTuple):
+    """What the table shows of the most anomalous alert of a group: there are many groups."""
+
+    score: float
+    p_value: float
+    dst: str
+    dst_port: int
+    protocol: int
+    application: bytes
+    reasons: Reasons
+
+
+@dataclass(slots=True)
 class AlertGroup:
     """Alerts that a person would see as one: same source, destination and protocol."""
 
-    worst: Alert
-    seen_in: str
+    worst: Worst
     count: int = 0
     ports: set[int] = field(default_factory=set)
     sources: set[str] = field(default_factory=set)
@@ -125,19 +135,23 @@ class AlertGroups:
         self._most = most
         self._groups: dict[tuple[str, str, int], AlertGroup] = {}
 
-    def add(self, alerts: Alerts, seen_in: Sequence[str]) -> None:
-        """Count ``[A]`` alerts and where each was seen."""
+    def add(self, alerts: Alerts) -> None:
+        """Count ``[A]`` alerts."""
         flows = alerts.flows
-        columns = [flows["protocol"].tolist(), flows["dst_port"].tolist(), alerts.score.tolist()]
-        for at, (src, dst, protocol, port, score) in enumerate(
-            zip(*address_texts(flows), *columns, strict=True)
+        names = ("dst_port", "protocol", "application")
+        columns = (flows[name].tolist() for name in names)
+        scores = (alerts.score.tolist(), alerts.p_value.tolist())
+        for src, dst, score, p_value, port, protocol, application, reasons in zip(
+            *address_texts(flows), *scores, *columns, alerts.reasons, strict=True
         ):
             key = self._key(src, dst, protocol)
             group = self._groups.get(key)
-            if group is None:
-                group = self._groups[key] = AlertGroup(alerts[at], seen_in[at])
-            elif score > group.worst.score:
-                group.worst, group.seen_in = alerts[at], seen_in[at]
+            if group is None or score > group.worst.score:
+                told = reasons[:TABLE_REASONS]
+                worst = Worst(score, p_value, dst, port, protocol, application, told)
+                if group is None:
+                    group = self._groups[key] = AlertGroup(worst)
+                group.worst = worst
             group.count += 1
             group.ports.add(port)
             if len(group.sources) < self._most:
@@ -153,14 +167,13 @@ class AlertGroups:
 
     def _merged(self) -> list[AlertGroup]:
         """The groups, those of many sources on one service of one host made one."""
-        on_service: dict[tuple[bytes, int, int], list[AlertGroup]] = {}
+        on_service: dict[tuple[str, int, int], list[AlertGroup]] = {}
         groups: list[AlertGroup] = []
         for group in self._groups.values():
             if len(group.ports) > 1:
                 groups.append(group)
                 continue
-            flow = group.worst.flow
-            service = bytes(flow["dst_ip"]), int(flow["dst_port"]), int(flow["protocol"])
+            service = group.worst.dst, group.worst.dst_port, group.worst.protocol
             on_service.setdefault(service, []).append(group)
         for same in on_service.values():
             if len(same) < MANY_SOURCES:
@@ -170,7 +183,6 @@ class AlertGroups:
             groups.append(
                 AlertGroup(
                     worst.worst,
-                    worst.seen_in,
                     sum(group.count for group in same),
                     set(worst.ports),
                     set().union(*(group.sources for group in same)),
@@ -194,24 +206,22 @@ class AlertGroups:
 
 
 def _cells(group: AlertGroup) -> list[str]:
-    flow = group.worst.flow
-    dst = unpack_address(flow["dst_ip"], int(flow["ip_version"]))
-    protocol = int(flow["protocol"])
+    worst = group.worst
     sources = sorted(group.sources)
     ports = f" ports {min(group.ports)}-{max(group.ports)}" if len(group.ports) > 1 else ""
-    port = f":{flow['dst_port']}" if not ports and flow["dst_port"] else ""
-    application = bytes(flow["application"]).decode()
-    what = PROTOCOL_NAMES.get(protocol, f"{protocol:03d}")
+    port = f":{worst.dst_port}" if not ports and worst.dst_port else ""
+    application = worst.application.decode()
+    what = PROTOCOL_NAMES.get(worst.protocol, f"{worst.protocol:03d}")
     if application and application != "Unknown":
         what = f"{what} {application}"
     return [
-        f"{group.worst.score:.1f}",
-        f"{group.worst.p_value:.2g}",
+        f"{worst.score:.1f}",
+        f"{worst.p_value:.2g}",
         str(group.count),
         sources[0] if len(sources) == 1 else f"{len(sources)} sources",
-        f"{dst}{port}{ports}",
+        f"{worst.dst}{port}{ports}",
         what,
-        "; ".join(why(reason) for reason in group.worst.reasons[:TABLE_REASONS]),
+        "; ".join(why(reason) for reason in worst.reasons),
     ]
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # metering begins before JAX is loaded
 
 _SWITCH_S = 0.001
 """How long a thread waits for another that runs Python; 5 ms unless told."""
-_AHEAD_BATCHES = 16
+_AHEAD_BATCHES = 8
 """Batches of measured flows that may wait for the model to be loaded and to score."""
 
 
@@ -140,23 +140,10 @@ def triage(
         try:
             with (
                 console.progress("scoring", summary.packets) as advance,
-                closing(
-                    Ahead(
-                        measure(meter, model.schema, model.clock_us, summary.forgotten),
-                        _AHEAD_BATCHES,
-                    )
-                ) as measured,
+                closing(score_chains(chains, meter, model, ready, output, summary)) as scoring,
             ):
-                detector, verdict = ready()
-                for scored in score(measured, detector, summary.forgotten):
-                    alerts = verdict.alerts(scored.flows, scored.rows, scored.scores)
-                    seen_in = files_of(alerts.flows, chains)
-                    places = [{"pcap_filename": name} for name in seen_in]
-                    output.write(event_lines(alerts, detector.name, places))
-                    summary.groups.add(alerts, seen_in)
-                    summary.alerts += len(alerts)
-                    packets = scored.flows["src_packets"] + scored.flows["dst_packets"]
-                    advance(int(packets.sum()))
+                for packets in scoring:
+                    advance(packets)
         except KeyboardInterrupt:
             summary.interrupted = True
         for line in meter.counters.problems:
@@ -166,6 +153,35 @@ def triage(
             _tell_empty(captures, chains, meter.counters.empty_origins, console)
     summary.seconds = time.monotonic() - begun
     return summary
+
+
+def score_chains(
+    chains: Sequence[Chain],
+    meter: Meter,
+    model: Stored,
+    ready: Callable[[], tuple[Detector, Verdict]],
+    output: Output,
+    summary: TriageSummary,
+) -> Generator[int, None, None]:
+    """Score all flows that `meter` makes of `chains`, write the alerts, and count them.
+
+    The other arguments are those of :func:`triage`.
+
+    Yields:
+        Packets of the flows that were scored, a batch at a time.
+    """
+    measuring = measure(meter, model.schema, model.clock_us, summary.forgotten)
+    with closing(Ahead(measuring, _AHEAD_BATCHES)) as measured:
+        detector, verdict = ready()
+        gc.freeze()  # what that has loaded stays, too
+        for scored in score(measured, detector, summary.forgotten):
+            alerts = verdict.alerts(scored.flows, scored.rows, scored.scores)
+            places = [{"pcap_filename": name} for name in files_of(alerts.flows, chains)]
+            output.write(event_lines(alerts, detector.name, places))
+            summary.groups.add(alerts)
+            summary.alerts += len(alerts)
+            packets = scored.flows["src_packets"] + scored.flows["dst_packets"]
+            yield int(packets.sum())
 
 
 def files_of(flows: FlowBatch, chains: Sequence[Chain]) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.flows import FLOW_DTYPE, FlowBatch
+from features.flows import FlowBatch
 from features.schema import FloatArray
 from models.calibration import Calibration
 from sensor.errors import UsageError
@@ -34,17 +34,6 @@ Reasons = tuple[Reason, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
-    """A flow that does not fit: one row of a FlowBatch and what the model says of it."""
-
-    flow: Any
-    score: float
-    p_value: float
-    severity: int
-    reasons: Reasons
-
-
-@dataclass(frozen=True, slots=True)
 class Alerts:
     """Flows that do not fit, in the order they came: ``[A]`` each."""
 
@@ -56,16 +45,6 @@ class Alerts:
 
     def __len__(self) -> int:
         return len(self.flows)
-
-    def __getitem__(self, at: int) -> Alert:
-        """One of them; it keeps nothing of the others in memory."""
-        return Alert(
-            flow=np.frombuffer(self.flows[at].tobytes(), FLOW_DTYPE)[0],
-            score=float(self.score[at]),
-            p_value=float(self.p_value[at]),
-            severity=int(self.severity[at]),
-            reasons=self.reasons[at],
-        )
 
 
 def check_rate(fpr: float, model: str, calibration: Calibration) -> None:

@@ -153,10 +153,10 @@ def test_an_alert_shows_the_flows_own_row() -> None:
     detector = untrained("kdd", "host-conv-vae")
     rows = make_rows(SCHEMAS["kdd"], 3)
     (scored,) = score(iter([Measured(np.repeat(make_flow(), 3), rows)]), detector)
-    found = list(Verdict(detector, 0.99).alerts(scored.flows, scored.rows, scored.scores))
+    found = Verdict(detector, 0.99).alerts(scored.flows, scored.rows, scored.scores)
     assert len(found) == 3
-    for row, alert in zip(rows, found, strict=True):
-        for reason in alert.reasons:
+    for row, reasons in zip(rows, found.reasons, strict=True):
+        for reason in reasons:
             (feature,) = [f for f in detector.features if f.name == reason.feature]
             value = row[SCHEMAS["kdd"].names.index(reason.feature)]
             assert reason.observed == feature.show(value)

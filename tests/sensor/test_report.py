@@ -27,7 +27,7 @@ def alert(score: float = 50.0, reasons: tuple[Reason, ...] = REASONS, **flow: An
 def grouped(*alerts: Alerts, most: int = 10_000) -> AlertGroups:
     groups = AlertGroups(most)
     for each in alerts:
-        groups.add(each, ["some.pcap"])
+        groups.add(each)
     return groups
 
 
@@ -149,7 +149,7 @@ def test_forged_sources_do_not_fill_the_memory() -> None:
     groups = AlertGroups(most=100)
     for number in range(5000):
         source = f"10.{number % 200}.{number // 200}.1"
-        groups.add(alert(src_ip=source, dst_port=number % 60_000), ["f"])
+        groups.add(alert(src_ip=source, dst_port=number % 60_000))
     assert counted(groups)[1] <= 101
     rows = cells(groups, 10_000)
     assert sum(int(row[2]) for row in rows) == 5000  # each counts, whichever group it is in
@@ -158,7 +158,7 @@ def test_forged_sources_do_not_fill_the_memory() -> None:
 def test_many_destinations_do_not_fill_the_memory() -> None:
     groups = AlertGroups(most=100)
     for number in range(5000):  # a sweep over a network
-        groups.add(alert(dst_ip=f"10.{number % 200}.{number // 200}.1"), ["f"])
+        groups.add(alert(dst_ip=f"10.{number % 200}.{number // 200}.1"))
     assert counted(groups)[1] <= 200
     assert sum(int(row[2]) for row in cells(groups, 10_000)) == 5000
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from features.flows import Ending, FlowBatch, empty_flows
+from features.flows import Ending, FlowBatch, empty_flows, join_flows
 from features.schema import MeterSettings
 from sensor.errors import InputError
 from sensor.meter.base import MeterCounters
@@ -116,7 +116,7 @@ class FlowQueue:
                 batches.append(self._batches.popleft())
                 count += len(batches[-1])
             self._held -= count
-        return np.concatenate(batches) if batches else None
+        return join_flows(batches) if batches else None
 
     def close(self) -> None:
         """The consumer has gone: nothing more is taken, and nobody waits."""
