@@ -137,7 +137,7 @@ def _run_parser(commands: Commands) -> None:
         help="capture threads for each interface (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--most-flows", type=_whole(1), default=1 << 17, metavar="N",
+        "--most-flows", type=_whole(1), default=1 << 16, metavar="N",
         help="flows under way at once for each thread, about 3 kB each; when there are more, the "
         "least recently seen one is ended (%(default)s)",
     )  # fmt: skip
