@@ -38,8 +38,9 @@ from models.bundle import load
 from models.detector import Detector
 from sensor.eve import event_lines
 from sensor.live import measure_live, score_live, warm_up
+from sensor.meter.base import packets_of
 from sensor.meter.compiled.interface import CaptureSettings
-from sensor.meter.compiled.live import LiveMeter, packets_of
+from sensor.meter.compiled.live import LiveMeter
 from sensor.outputs.regular import RegularFile
 from sensor.verdict import Verdict
 

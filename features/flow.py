@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from features.context import NAMES, ContextWindows, flow_keys
 from features.flows import EARLY_PACKETS, NEVER, Ending, FlowBatch, TcpFlag, address_keys
 from features.ndpi import APPLICATIONS, CATEGORIES
+from features.once import OnceAFlow
 from features.schema import Feature, FloatArray, FlowView, Kind, Measure, MeterSettings, Schema
 
 SOURCE = "flowvane"
@@ -59,10 +60,10 @@ SCOPES: tuple[str, ...] = (
 )  # fmt: skip
 _SCOPE = {name: code for code, name in enumerate(SCOPES)}
 
-CLOSINGS: tuple[str, ...] = ("idle", "active", "fin", "cut")
+CLOSINGS: tuple[str, ...] = ("idle", "active", "fin", "cut", "open")
 _CLOSING = {
     Ending.IDLE: "idle", Ending.ACTIVE: "active", Ending.FIN: "fin", Ending.CAPTURE_END: "cut",
-    Ending.EVICTED: "cut", Ending.SHUTDOWN: "cut",
+    Ending.EVICTED: "cut", Ending.SHUTDOWN: "cut", Ending.EARLY: "open",
 }  # fmt: skip
 
 ICMP_KINDS: tuple[str, ...] = (
@@ -731,5 +732,6 @@ SCHEMA = Schema(
     meter=MeterSettings(idle_timeout_s=120, active_timeout_s=1800),
     remeasure=remeasure,
     window_keys=window_keys,
-    windows=ContextWindows,
+    windows=lambda: OnceAFlow(ContextWindows()),
+    early_reports=True,
 )

@@ -93,6 +93,36 @@ class MeterSettings:
     active_timeout_s: int
 
 
+MOST_EARLY = 8
+"""Early reports of a flow by age at most, and as many by packets."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyReports:
+    """When a flow that goes on is reported, before its end: part of what a model is trained on.
+
+    Attributes:
+        ages_s: with the first packet at which the flow is so many seconds old, or older.
+        packets: with its so manieth packet, both directions together.
+    """
+
+    ages_s: tuple[float, ...] = ()
+    packets: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, values in (("ages", self.ages_s), ("numbers of packets", self.packets)):
+            if len(values) > MOST_EARLY:
+                raise ValueError(f"{len(values)} {what} are too many: {MOST_EARLY} at most")
+            if list(values) != sorted(set(values)) or any(value <= 0 for value in values):
+                raise ValueError(f"{what} must be above 0 and grow: {values}")
+
+    def __bool__(self) -> bool:
+        return bool(self.ages_s or self.packets)
+
+
+NEVER_EARLY = EarlyReports()
+"""Flows are reported when they end."""
+
 NOTHING_FORGOTTEN: Mapping[str, int] = MappingProxyType({})
 """What windows have forgotten whose state is a fixed number of flows."""
 
@@ -152,7 +182,8 @@ class Schema:
 
     `remeasure` brings data-set rows ``[N, F]`` to what a sensor with a given clock would
     have measured (quantised times, recomputed rates); see docs/decisions/0001.
-    `window_keys` gives, for each flow, what its windows compare.
+    `window_keys` gives, for each flow, what its windows compare. `early_reports`: whether flows
+    that go on may be reported, too; a data set's schema has to match rows that know no such thing.
     """
 
     name: str
@@ -162,6 +193,7 @@ class Schema:
     remeasure: Callable[[FloatArray, int, np.random.Generator], FloatArray]
     window_keys: Callable[[FlowBatch], dict[str, NDArray[np.generic]]]
     windows: Callable[[], Windows]
+    early_reports: bool = False
 
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.names):

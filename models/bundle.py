@@ -64,6 +64,7 @@ def save(detector: Detector, directory: Path) -> None:
         "name": detector.name,
         "schema": {"name": detector.schema.name, "digest": detector.schema.digest},
         "clock_us": detector.clock_us,
+        "early": asdict(detector.early),
         "encoder": detector.encoder.to_json(),
         "network": {"kind": detector.kind.name, **asdict(detector.config)},
         "provenance": detector.provenance,
@@ -150,6 +151,7 @@ def _assemble(bundle: Stored) -> Detector:
         network=_network(directory, kind, config, encoder, fitted, tensors),
         calibration=bundle.calibration,
         clock_us=bundle.clock_us,
+        early=bundle.early,
         provenance=manifest["provenance"],
     )
 

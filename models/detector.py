@@ -13,7 +13,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from features.encoder import Encoder
-from features.schema import Feature, FloatArray, Kind, Schema
+from features.schema import NEVER_EARLY, EarlyReports, Feature, FloatArray, Kind, Schema
 from models.calibration import Calibration
 from models.kinds.base import Batch, ModelKind, Network
 
@@ -66,6 +66,7 @@ class Detector:
         network: Network,
         calibration: Calibration,
         clock_us: int,
+        early: EarlyReports = NEVER_EARLY,
         provenance: dict[str, Any],
     ) -> None:
         """Put a detector together.
@@ -76,6 +77,7 @@ class Detector:
             fitted: float32 tensors, of before and after the training.
             calibration: held-out benign scores.
             clock_us: resolution of the times that the training rows were measured with.
+            early: when flows that went on were reported, too, for those rows.
             provenance: what is needed to make the model again, as JSON values.
         """
         self.name = name
@@ -85,6 +87,7 @@ class Detector:
         self.fitted = dict(fitted)
         self.calibration = calibration
         self.clock_us = clock_us
+        self.early = early
         self.provenance = provenance
         self.window = kind.window(config)
         self.columns: NDArray[np.intp] = self.schema.index(encoder.names)

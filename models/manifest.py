@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
+from features.measurement import early_from_json
 from features.registry import SCHEMAS
-from features.schema import Schema
+from features.schema import NEVER_EARLY, EarlyReports, Schema
 from models.calibration import Calibration
 
 FORMAT = 2
@@ -54,6 +55,15 @@ class Stored:
     def name(self) -> str:
         """Of the model, as alerts give it."""
         return str(self.manifest["name"])
+
+    @property
+    def early(self) -> EarlyReports:
+        """When flows that went on were reported, too, for the training rows."""
+        told = self.manifest.get("early")
+        early = NEVER_EARLY if told is None else early_from_json(told)
+        if early and not self.schema.early_reports:
+            raise ValueError(f"schema {self.schema.name} knows no early reports")
+        return early
 
     @property
     def clock_us(self) -> int:
@@ -100,7 +110,7 @@ def _read(directory: Path, wanted: str | None) -> Stored:
         check_list(directory, CALIBRATION, tensors[CALIBRATION])
         calibration = Calibration(tensors[CALIBRATION])
         stored = Stored(directory, manifest, schema, tensors, calibration)
-        _ = stored.name, stored.clock_us
+        _ = stored.name, stored.clock_us, stored.early
     except (KeyError, TypeError, ValueError, SafetensorError, struct.error) as error:
         raise BundleError(misfit(directory, error)) from error
     return stored

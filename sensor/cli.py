@@ -12,8 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from features.measurement import Measurement
 from features.registry import SCHEMAS
-from sensor.errors import ExitCode, FlowvaneError
+from features.schema import EarlyReports, Schema
+from sensor.errors import ExitCode, FlowvaneError, UsageError
 from sensor.report import Console
 
 DEFAULT_MODEL = "nsl-kdd"
@@ -188,6 +190,16 @@ def _features_parser(commands: Commands) -> None:
         "--clock", choices=tuple(CLOCKS), default="us",
         help="what times are measured on: us, or ms as the models that ship do (%(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--early-age", type=_positive, nargs="+", action="extend", default=[], metavar="S",
+        help="write a row, too, of a flow that goes on when it is so many seconds old; schema "
+        "flow only (never)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--early-packets", type=_whole(1), nargs="+", action="extend", default=[], metavar="N",
+        help="the same when it has so many packets; a model that is trained on such rows has "
+        "triage and run report flows so, too (never)",
+    )  # fmt: skip
     _meter_argument(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run_features)
@@ -288,8 +300,9 @@ def _train_parser(commands: Commands) -> None:
         "--schema", choices=sorted(SCHEMAS), default="flow", help="of --rows (%(default)s)"
     )
     parser.add_argument(
-        "--clock", choices=tuple(CLOCKS), default="us", help="of --rows' times (%(default)s)"
-    )
+        "--clock", choices=tuple(CLOCKS),
+        help="of --rows' times (what the files say; us where they do not)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=_whole(0), default=0, help="of all randomness (%(default)s)")
     own = "the model's own"
     parser.add_argument("--epochs", type=_whole(1), help=f"at most this many ({own})")
@@ -368,7 +381,6 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
 
     from sensor import daemon
     from sensor.caches import keep_compiled
-    from sensor.errors import UsageError
     from sensor.live import warm_up
     from sensor.meter.compiled.core import Options
     from sensor.meter.compiled.interface import CaptureSettings, check
@@ -390,7 +402,7 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
     try:
         meter = LiveMeter(
             args.interfaces, detector.schema.meter, detector.clock_us,
-            Options(most_flows=args.most_flows, linger_s=args.linger),
+            Options(most_flows=args.most_flows, linger_s=args.linger, early=detector.early),
             capture=capture, threads=args.threads, stop_within_s=args.stop_within,
         )  # fmt: skip
         with daemon.stopped_by_signals(meter):
@@ -463,16 +475,37 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     return summary.exit_code
 
 
+def _early(args: argparse.Namespace, schema: Schema) -> EarlyReports:
+    """The early reports that are asked for.
+
+    Raises:
+        UsageError: the schema knows none, or they make no sense.
+    """
+    try:
+        early = EarlyReports(tuple(sorted(args.early_age)), tuple(sorted(args.early_packets)))
+    except ValueError as error:
+        raise UsageError(f"--early-age, --early-packets: {error}") from error
+    if early and not schema.early_reports:
+        able = ", ".join(name for name, each in SCHEMAS.items() if each.early_reports)
+        raise UsageError(
+            f"--early-age, --early-packets: flows of schema {schema.name} are reported when they "
+            f"end, as in its data set; those of {able} may be before"
+        )
+    return early
+
+
 def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane features`."""
     from sensor.captures import CaptureSpool, chain
     from sensor.errors import OutputError
     from sensor.featurefile import feature_columns, open_writer
+    from sensor.meter.base import packets_of
     from sensor.meter.choice import open_meter
     from sensor.pipeline import measure
     from sensor.triage import files_of, open_captures, tell_forgotten
 
     schema = SCHEMAS[args.schema]
+    early = _early(args, schema)
     writer = open_writer(args.output, schema)
     forgotten: Counter[str] = Counter()
     try:
@@ -480,21 +513,20 @@ def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
             captures, problems = open_captures(args.captures, spool, console)
             chains = chain(captures, schema.meter.idle_timeout_s * 1_000_000)
             meter = open_meter(
-                chains, schema.meter, CLOCKS[args.clock], wanted=args.meter, warn=console.warn
-            )
+                chains, schema.meter, CLOCKS[args.clock], early=early, wanted=args.meter,
+                warn=console.warn,
+            )  # fmt: skip
+            clock_us = max(meter.clock_us, CLOCKS[args.clock])
             total = sum(each.packets for each in chains)
             with console.progress("measuring", total) as advance:
-                for measured in measure(
-                    meter, schema, max(meter.clock_us, CLOCKS[args.clock]), forgotten
-                ):
+                for measured in measure(meter, schema, clock_us, forgotten):
                     seen_in = files_of(measured.flows, chains)
                     writer.write(feature_columns(measured, schema, seen_in))
-                    flows = measured.flows
-                    advance(float((flows["src_packets"] + flows["dst_packets"]).sum()))
+                    advance(packets_of(measured.flows))
             for line in meter.counters.problems:
                 console.error(line)
             tell_forgotten(forgotten, console)
-        writer.close()
+        writer.close(Measurement.of(schema, clock_us, meter.early))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise OutputError(f"{args.output}: cannot be written: {reason}") from error

@@ -45,9 +45,10 @@ class RunSummary:
     def line(self) -> str:
         """All of it in one line."""
         meter = self.meter
+        early = f", {meter.early:,} reports before the end" if meter.early else ""
         return (
             f"{self.alerts:,} alerts in {meter.flows:,} flows ({meter.evicted:,} pushed out of a "
-            f"full table), {meter.received:,} packets in: {meter.metered:,} in flows, "
+            f"full table{early}), {meter.received:,} packets in: {meter.metered:,} in flows, "
             f"{meter.not_metered:,} not IP; {self.losses}; {self.seconds:.1f} s"
         )
 

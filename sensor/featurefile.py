@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from features.flows import Ending
+from features.measurement import MEASUREMENT_KEY, Measurement
 from features.schema import Kind, Schema
 from sensor.errors import OutputError, UsageError
 from sensor.eve import PROTOCOL_NAMES, timestamp
@@ -31,8 +32,8 @@ class FeatureWriter(Protocol):
     def write(self, columns: dict[str, list[Any]]) -> None:
         """Append rows, given as named columns of equal length."""
 
-    def close(self) -> None:
-        """Finish the file."""
+    def close(self, measurement: Measurement) -> None:
+        """Finish the file; say in it how the rows were measured, where it has a place for that."""
 
 
 class CsvWriter:
@@ -47,13 +48,16 @@ class CsvWriter:
         """Append rows."""
         self._writer.writerows(zip(*columns.values(), strict=True))
 
-    def close(self) -> None:
-        """Finish the file."""
+    def close(self, measurement: Measurement) -> None:
+        """Finish the file, which has no place for the measurement."""
         self._file.close()
 
 
 class ParquetWriter:
-    """Apache Parquet, one row group a batch; a feature that could not be measured is null."""
+    """Apache Parquet, one row group a batch; a feature that could not be measured is null.
+
+    The file's metadata say how the rows were measured.
+    """
 
     def __init__(self, path: Path, names: tuple[str, ...], schema: Schema) -> None:
         try:
@@ -81,8 +85,9 @@ class ParquetWriter:
         """Append rows."""
         self._writer.write_table(self._pa.Table.from_pydict(columns, self._schema))
 
-    def close(self) -> None:
-        """Finish the file."""
+    def close(self, measurement: Measurement) -> None:
+        """Finish the file; its metadata have the measurement."""
+        self._writer.add_key_value_metadata({MEASUREMENT_KEY: measurement.to_json()})
         self._writer.close()
 
 

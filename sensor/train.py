@@ -17,8 +17,9 @@ import numpy as np
 import rich.table
 
 from features.encoder import NotFinite
+from features.measurement import Measurement
 from features.registry import SCHEMAS
-from features.schema import Schema
+from features.schema import NEVER_EARLY, EarlyReports, Schema
 from models.bundle import save
 from models.detector import Detector
 from models.kinds import KINDS
@@ -115,6 +116,7 @@ class _Source:
 
     Attributes:
         schema, names, clock_us: of the rows, the features that may be used, their times.
+        early: when flows that went on were reported, too.
         rows: the source.
         place: what to name when something is wrong with them.
         noted: for the bundle's provenance.
@@ -124,6 +126,7 @@ class _Source:
     schema: Schema
     names: tuple[str, ...]
     clock_us: int
+    early: EarlyReports
     rows: Rows
     place: str
     noted: dict[str, object]
@@ -145,6 +148,7 @@ def _table_source(args: argparse.Namespace, kind: ModelKind[Any], network: Any) 
         schema=table.schema,
         names=chosen_features(table.schema, args.features),
         clock_us=LIVE_CLOCK_US if args.features == "live" else PUBLISHED_CLOCK_US,
+        early=NEVER_EARLY,
         rows=TableRows(rows, table.attack[keep]),
         place=str(args.data),
         noted=_noted(table, part, args, notes),
@@ -176,16 +180,35 @@ def _file_source(args: argparse.Namespace) -> _Source:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         files.append({"name": path.name, "sha256": digest})
-    given = f"--schema {args.schema} --clock {args.clock} --rows FILE..."
+    clock = _clock_of(args.clock, rows.measurement)
+    given = f"--schema {args.schema} --clock {clock} --rows FILE..."
     return _Source(
         schema=schema,
         names=chosen_features(schema, "live"),
-        clock_us=_CLOCKS[args.clock],
+        clock_us=_CLOCKS[clock],
+        early=rows.measurement.early if rows.measurement else NEVER_EARLY,
         rows=rows,
         place=", ".join(map(str, args.rows)),
         noted={"files": files, "notes": [], "command": _command(args, given)},
         notes=(),
     )
+
+
+def _clock_of(wanted: str | None, measurement: Measurement | None) -> str:
+    """The clock of feature files: as they say themselves, else as the option does.
+
+    Raises:
+        UsageError: the two disagree.
+    """
+    if measurement is None:
+        return wanted or "us"
+    clock = next((name for name, us in _CLOCKS.items() if us == measurement.clock_us), None)
+    if clock is None or (wanted and wanted != clock):
+        raise UsageError(
+            f"--clock {wanted}: the files of --rows were measured on times of "
+            f"{measurement.clock_us} us"
+        )
+    return clock
 
 
 def _command(args: argparse.Namespace, rows: str) -> str:
@@ -285,6 +308,7 @@ def _fit(
                 name=args.output.name,
                 seed=args.seed,
                 clock_us=source.clock_us,
+                early=source.early,
                 kind=kind,
                 config=config,
                 network=network,

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.flows import FlowBatch
-from features.schema import Schema
 from sensor.ahead import Ahead
 from sensor.captures import Capture, CaptureSpool, Chain, chain, shown
 from sensor.errors import ExitCode, InputError
 from sensor.eve import event_lines
-from sensor.meter.base import Meter, MeterCounters
+from sensor.meter.base import Meter, MeterCounters, packets_of
 from sensor.meter.choice import open_meter
 from sensor.outputs.base import Output
 from sensor.pipeline import measure, score
@@ -91,12 +90,14 @@ def open_captures(
 
 
 def make_meter(
-    captures: Sequence[Capture], schema: Schema, clock_us: int, wanted: str, console: Console
+    captures: Sequence[Capture], model: Stored, wanted: str, console: Console
 ) -> tuple[list[Chain], Meter]:
-    """The chains of the captures, and the meter for them under the schema's settings."""
-    settings = schema.meter
+    """The chains of the captures, and the meter that measures them as for the model's training."""
+    settings = model.schema.meter
     chains = chain(captures, settings.idle_timeout_s * 1_000_000)
-    meter = open_meter(chains, settings, clock_us, wanted=wanted, warn=console.warn)
+    meter = open_meter(
+        chains, settings, model.clock_us, early=model.early, wanted=wanted, warn=console.warn
+    )
     return chains, meter
 
 
@@ -133,7 +134,7 @@ def triage(
     sys.setswitchinterval(_SWITCH_S)
     with CaptureSpool() as spool:
         captures, summary.problems = open_captures(paths, spool, console)
-        chains, meter = make_meter(captures, model.schema, model.clock_us, meter_wanted, console)
+        chains, meter = make_meter(captures, model, meter_wanted, console)
         summary.captures = sum(1 for each in captures if each.packets or not each.problem)
         summary.packets = sum(each.packets for each in chains)
         summary.meter = meter.counters
@@ -180,8 +181,7 @@ def score_chains(
             output.write(event_lines(alerts, detector.name, places))
             summary.groups.add(alerts)
             summary.alerts += len(alerts)
-            packets = scored.flows["src_packets"] + scored.flows["dst_packets"]
-            yield int(packets.sum())
+            yield packets_of(scored.flows)
 
 
 def files_of(flows: FlowBatch, chains: Sequence[Chain]) -> list[str]:

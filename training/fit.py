@@ -13,7 +13,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from features.encoder import EncoderFit
-from features.schema import FloatArray, Schema
+from features.schema import NEVER_EARLY, EarlyReports, FloatArray, Schema
 from models.calibration import Calibration
 from models.detector import Detector
 from models.kinds import DEFAULT_KIND, KINDS
@@ -126,6 +126,7 @@ def fit(
     name: str,
     seed: int,
     clock_us: int,
+    early: EarlyReports = NEVER_EARLY,
     kind: ModelKind[Any] = KINDS[DEFAULT_KIND],
     network: Any = None,
     config: FitConfig | None = None,
@@ -144,6 +145,7 @@ def fit(
         name: of the model.
         seed: of all randomness.
         clock_us: resolution of the rows' times.
+        early: when flows that went on were reported, too.
         kind: of model.
         network: its sizes, the kind's own unless given.
         config: how to train, the kind's own way unless given.
@@ -187,6 +189,7 @@ def fit(
         network=trained,
         calibration=Calibration(np.zeros(1)),
         clock_us=clock_us,
+        early=early,
         provenance={
             "fit": {**asdict(config), "seed": seed, "features": list(names)},
             "rows": _counts(looked),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from features.encoder import Encoder
 from features.history import previous_rows, windows_of
+from features.measurement import MEASUREMENT_KEY, Measurement
 from features.schema import FloatArray, Kind, Schema
 from models.kinds.base import ModelKind, RowSet
 from models.recipe import FitConfig
@@ -114,7 +115,8 @@ class ParquetRows:
         """Read the columns of `schema` from `paths`, in their order.
 
         Raises:
-            RowsError: pyarrow is missing; a file is not there, not Parquet, or lacks a column.
+            RowsError: pyarrow is missing; a file is not there, not Parquet, or lacks a column;
+                the files were not all measured alike, or by another version of the schema.
         """
         try:
             import pyarrow as pa
@@ -138,6 +140,7 @@ class ParquetRows:
                     f"{path}: is no feature file of schema {schema.name}: lacks {missing[0]}"
                 )
             self._files.append(file)
+        self.measurement = _measured_alike(self._paths, self._files, schema)
 
     @property
     def count(self) -> int:
@@ -166,6 +169,38 @@ class ParquetRows:
                 yield {name: batch.column(name) for name in names}
         except (OSError, pa.ArrowException) as error:
             raise RowsError(f"{self._paths[number]}: damaged: {error}") from error
+
+
+def _measured_alike(
+    paths: Sequence[Path], files: Sequence[Any], schema: Schema
+) -> Measurement | None:
+    """How the rows of all files were measured, None if none of them says.
+
+    Raises:
+        RowsError: they differ, or the schema has changed since.
+    """
+    first: Measurement | None = None
+    for number, (path, file) in enumerate(zip(paths, files, strict=True)):
+        told = (file.metadata.metadata or {}).get(MEASUREMENT_KEY)
+        try:
+            measured = None if told is None else Measurement.from_json(told)
+        except ValueError as error:
+            raise RowsError(f"{path}: damaged: {error}") from error
+        if measured is not None and (measured.schema, measured.digest) != (
+            schema.name, schema.digest,
+        ):  # fmt: skip
+            raise RowsError(
+                f"{path}: measured by another version of schema {schema.name}: the meaning of its "
+                "features has changed since; write it again with flowvane features"
+            )
+        if number == 0:
+            first = measured
+        elif measured != first:
+            raise RowsError(
+                f"{path}: measured otherwise than {paths[0]} (--clock or early reports): files "
+                "that are trained on together must be measured alike"
+            )
+    return first
 
 
 def _column(values: Any, feature: Any) -> FloatArray:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from features.flows import Ending, FlowBatch
-from features.schema import MeterSettings
+from features.schema import NEVER_EARLY, EarlyReports, MeterSettings
 
 
 @dataclass
@@ -23,6 +23,7 @@ class MeterCounters:
         lost: packets of flows that were lost because metering failed.
         flows: flows handed on.
         evicted: of those, flows that were ended to make room, as the flow table was full.
+        early: of those, reports of flows that went on; their packets come with the flow's end.
         empty_origins: origins that were metered to their end without a flow.
         problems: one line for each failure, naming the capture and the cause.
     """
@@ -33,6 +34,7 @@ class MeterCounters:
     lost: int = 0
     flows: int = 0
     evicted: int = 0
+    early: int = 0
     empty_origins: set[int] = field(default_factory=set, compare=False)
     problems: list[str] = field(default_factory=list)
 
@@ -46,6 +48,8 @@ class Meter(Protocol):
 
     clock_us: int
     """What times between packets are measured on, in microseconds; times are no coarser."""
+    early: EarlyReports
+    """When flows that go on are reported, too."""
     progress_us: int | None
     """No flow of the present origin is still to come that ended an idle timeout before this.
 
@@ -58,6 +62,13 @@ class Meter(Protocol):
 
     def flows(self) -> Generator[FlowBatch, None, None]:
         """The flows, in batches of any size, also none. Closing the iterator ends metering."""
+
+
+def packets_of(flows: FlowBatch) -> int:
+    """Packets of flows that have ended; those of an early report come with the flow's end."""
+    ended = flows["ending"] != Ending.EARLY
+    packets = flows["src_packets"].astype(np.int64) + flows["dst_packets"].astype(np.int64)
+    return int(packets[ended].sum())
 
 
 def idle_by(flows: FlowBatch, last_us: int, settings: MeterSettings) -> FlowBatch:
@@ -77,6 +88,7 @@ class MemoryMeter:
 
     def __init__(self, batches: Sequence[FlowBatch], clock_us: int = 1) -> None:
         self.clock_us = clock_us
+        self.early = NEVER_EARLY
         self.counters = MeterCounters()
         self.progress_us: int | None = None
         self._batches = batches
@@ -84,7 +96,7 @@ class MemoryMeter:
     def flows(self) -> Generator[FlowBatch, None, None]:
         """The batches given, in their order."""
         for batch in self._batches:
-            packets = int(batch["src_packets"].sum() + batch["dst_packets"].sum())
+            packets = packets_of(batch)
             self.counters.flows += len(batch)
             self.counters.read += packets
             self.counters.metered += packets

@@ -18,7 +18,7 @@ from typing import IO, cast
 import numpy as np
 
 from features.flows import FLOW_DTYPE, Ending, FlowBatch
-from features.schema import MeterSettings
+from features.schema import NEVER_EARLY, MeterSettings
 from sensor.captures import Chain
 from sensor.meter.base import MeterCounters, idle_by
 from sensor.meter.frames import CHAIN_DONE, FAILED, FLOWS, FRAME
@@ -35,6 +35,7 @@ class StockMeter:
     """
 
     clock_us = CLOCK_US
+    early = NEVER_EARLY
     progress_us: int | None = None
 
     def __init__(self, chains: Sequence[Chain], settings: MeterSettings) -> None:

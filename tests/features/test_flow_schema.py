@@ -644,7 +644,8 @@ def test_texts_by_shape() -> None:
 @pytest.mark.parametrize(
     ("ending", "closing"),
     [(Ending.IDLE, "idle"), (Ending.ACTIVE, "active"), (Ending.FIN, "fin"),
-     (Ending.CAPTURE_END, "cut"), (Ending.EVICTED, "cut"), (Ending.SHUTDOWN, "cut")],
+     (Ending.CAPTURE_END, "cut"), (Ending.EVICTED, "cut"), (Ending.SHUTDOWN, "cut"),
+     (Ending.EARLY, "open")],
 )  # fmt: skip
 def test_closings(ending: Ending, closing: str) -> None:
     assert value("closed_by", ending=ending) == closing

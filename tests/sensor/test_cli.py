@@ -12,16 +12,18 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from features.registry import SCHEMAS
-from features.schema import Kind
+from features.schema import EarlyReports, Kind
 from models.bundle import load, save
 from models.kinds import KINDS
 from models.kinds.vae import VaeConfig
@@ -720,6 +722,47 @@ def test_a_model_is_trained_on_feature_files(
     ran = triage(tmp_path, "-r", sample().halves[0], "--model", tmp_path / "mine", "--fpr", 0.1)
     assert ran.code == 0
     assert read_events(tmp_path)
+
+
+def test_flows_are_reported_early_where_the_model_was_trained_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "flows.parquet"
+    ran = run("features", "-r", sample().excerpt, "--schema", "flow", "-o", rows,
+              "--early-packets", 8, 4, "--early-age", 0.5)  # fmt: skip
+    assert ran.code == 0
+    endings = pd.read_parquet(rows, columns=["ending"])["ending"]
+    assert (endings == "early").any()
+    monkeypatch.setitem(RECIPES, ("", "autoencoder"), VARIANTS["autoencoder"][1])
+    ran = run("train", "--rows", rows, "--model", "autoencoder", "--epochs", 1,
+              "-o", tmp_path / "mine")  # fmt: skip
+    assert (ran.code, ran.err) == (0, "")
+    detector = load(tmp_path / "mine")
+    assert detector.early == EarlyReports(ages_s=(0.5,), packets=(4, 8))
+    ran = triage(tmp_path, "-r", sample().excerpt, "--model", tmp_path / "mine", "--fpr", 0.2)
+    assert f" in {len(endings)} flows" in ran.out
+    ids = Counter(event["flow_id"] for event in read_events(tmp_path))
+    assert max(ids.values()) > 1  # once while it went on, and at its end
+    ran = triage(tmp_path, "-r", sample().excerpt, "--model", tmp_path / "mine", "--fpr", 0.2,
+                 "--meter", "stock")  # fmt: skip
+    assert "stock NFStreamer meters: flows are reported when they end" in ran.err
+
+
+def test_schemas_of_data_sets_know_no_early_reports(tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    ran = run("features", "-r", sample().excerpt, "-o", out, "--early-age", 5)
+    assert "those of flow may be before" in the_line(ran, 2, "--early-age, --early-packets: ")
+    many = range(1, 10)
+    ran = run("features", "-r", sample().excerpt, "-o", out, "--early-packets", *many)
+    assert "8 at most" in the_line(ran, 2, "--early-age, --early-packets: ")
+    assert not out.exists()
+
+
+def test_the_clock_is_that_of_the_rows(tmp_path: Path) -> None:
+    rows = tmp_path / "flows.parquet"
+    assert run("features", "-r", sample().excerpt, "--schema", "kdd", "-o", rows).code == 0
+    ran = run("train", "--rows", rows, "--schema", "kdd", "--clock", "ms", "-o", tmp_path / "new")
+    assert "were measured on times of 1 us" in the_line(ran, 2, "--clock ms: ")
 
 
 def test_rows_that_are_none_are_named(tmp_path: Path) -> None:

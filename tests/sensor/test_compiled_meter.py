@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from examples import traffic
 from features.flows import Ending, FlowBatch, empty_flows, join_flows
 from features.registry import SCHEMAS
-from features.schema import MeterSettings
+from features.schema import EarlyReports, MeterSettings
 from features.stream import on_clock
 from sensor.ahead import Ahead
 from sensor.captures import CaptureSpool, Chain, chain
@@ -48,13 +49,13 @@ def ordered(meter: CompiledMeter, origin: int = 0) -> FlowBatch:
     return flows
 
 
-def metered(path: Path, clock_us: int = 1, **options: float) -> FlowBatch:
+def metered(path: Path, clock_us: int = 1, **options: Any) -> FlowBatch:
     with CaptureSpool() as spool:
         meter = CompiledMeter(
             chains_of(spool, path),
             SETTINGS,
             clock_us,
-            Options(**options),  # type: ignore[arg-type]
+            Options(**options),
         )
         return ordered(meter)
 
@@ -213,20 +214,40 @@ def test_a_full_table_pushes_out_what_was_seen_least_recently(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("options", "packets_then"), [({"early_age_s": 0.5}, 6), ({"early_packets": 3}, 3)]
+    ("early", "packets_then"),
+    [
+        (EarlyReports(ages_s=(0.5,)), [6]),
+        (EarlyReports(packets=(3,)), [3]),
+        (EarlyReports(ages_s=(0.1, 0.15, 1.5), packets=(2, 7, 100)), [2, 3, 7, 16]),
+        (EarlyReports(ages_s=(5.0,)), []),
+    ],
+    ids=str,
 )
-def test_a_flow_that_goes_on_is_told_of_once(
-    options: dict[str, float], packets_then: int, tmp_path: Path
+def test_a_flow_that_goes_on_is_told_of_when_it_was_asked_for(
+    early: EarlyReports, packets_then: list[int], tmp_path: Path
 ) -> None:
     frames = [
         (START_US + number * 100_000, traffic.udp_frame(ANN, BOB, 5000, 53, b"x"))
         for number in range(20)
     ]
     traffic.write_pcap(tmp_path / "x.pcap", frames)
-    flows = metered(tmp_path / "x.pcap", **options)
-    assert [Ending(code) for code in flows["ending"]] == [Ending.EARLY, Ending.CAPTURE_END]
-    assert flows["src_packets"].tolist() == [packets_then, 20]
-    assert flows["first_us"].tolist() == [START_US, START_US]
+    flows = metered(tmp_path / "x.pcap", early=early)
+    reports = [Ending.EARLY] * len(packets_then)
+    assert [Ending(code) for code in flows["ending"]] == [*reports, Ending.CAPTURE_END]
+    assert flows["src_packets"].tolist() == [*packets_then, 20]
+    assert set(flows["first_us"].tolist()) == {START_US}
+
+
+def test_packets_of_early_reports_are_counted_once(tmp_path: Path) -> None:
+    frame = traffic.udp_frame(ANN, BOB, 5000, 53, b"x")
+    traffic.write_pcap(tmp_path / "x.pcap", [(START_US + n, frame) for n in range(5)])
+    with CaptureSpool() as spool:
+        chains = chains_of(spool, tmp_path / "x.pcap")
+        options = Options(early=EarlyReports(packets=(2, 4)))
+        meter = CompiledMeter(chains, SETTINGS, options=options)
+        assert sum(map(len, meter.flows())) == 3
+    assert (meter.counters.flows, meter.counters.early) == (3, 2)
+    assert (meter.counters.metered, meter.counters.lost) == (5, 0)
 
 
 # When it cannot

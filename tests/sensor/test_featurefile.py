@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.flows import Ending
+from features.measurement import MEASUREMENT_KEY, Measurement
 from features.registry import SCHEMAS
-from features.schema import Kind, Schema
+from features.schema import EarlyReports, Kind, Schema
 from sensor.errors import OutputError, UsageError
 from sensor.featurefile import KEY_COLUMNS, feature_columns, open_writer
 from sensor.identity import community_ids, flow_ids
@@ -44,11 +45,14 @@ def measured(schema: Schema) -> Measured:
     return Measured(flows, rows)
 
 
+MEASUREMENT = Measurement("kdd", "0" * 64, 1000, EarlyReports(ages_s=(0.5, 60.0)))
+
+
 def write(path: Path, schema: Schema, times: int = 1) -> None:
     writer = open_writer(path, schema)
     for _ in range(times):
         writer.write(feature_columns(measured(schema), schema, ["a.pcap", 'b,"c.pcap', "ü.pcap"]))
-    writer.close()
+    writer.close(MEASUREMENT)
 
 
 def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -160,3 +164,9 @@ def test_parquet_without_pyarrow_says_what_to_install(
         open_writer(tmp_path / "x.parquet", SCHEMAS["kdd"])
     assert str(tmp_path / "x.parquet") in str(caught.value)
     write(tmp_path / "x.csv", SCHEMAS["kdd"])
+
+
+def test_parquet_says_how_its_rows_were_measured(tmp_path: Path) -> None:
+    write(tmp_path / "x.parquet", SCHEMAS["kdd"])
+    told = pq.ParquetFile(tmp_path / "x.parquet").metadata.metadata[MEASUREMENT_KEY]
+    assert Measurement.from_json(told) == MEASUREMENT

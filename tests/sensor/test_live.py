@@ -23,7 +23,7 @@ import pytest
 from examples import traffic
 from features.flows import Ending, FlowBatch, empty_flows, unpack_address
 from features.registry import SCHEMAS
-from features.schema import MeterSettings
+from features.schema import EarlyReports, MeterSettings
 from sensor.captures import CaptureSpool, chain
 from sensor.errors import ExitCode, InputError
 from sensor.live import BLOCK_AGE_S, SCORING_AGE_S, measure_live, score_live
@@ -202,7 +202,11 @@ def test_a_full_table_ends_the_flow_seen_least_recently(link: str) -> None:
     balanced(watch.meter, 10)
 
 
-@pytest.mark.parametrize("options", [Options(early_packets=3), Options(early_age_s=0.2)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [Options(early=EarlyReports(packets=(3,))), Options(early=EarlyReports(ages_s=(0.2,)))],
+    ids=str,
+)
 def test_an_early_report_comes_once_and_its_packets_count_once(link: str, options: Options) -> None:
     watch = Watch(LiveMeter([link], LONG, options=options))
     sent = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.encoder import Encoder
+from features.measurement import MEASUREMENT_KEY, Measurement
+from features.schema import NEVER_EARLY
 from models.kinds import KINDS
 from models.kinds.host_conv_vae import HostConvVaeConfig
 from models.recipe import FitConfig
@@ -153,3 +156,32 @@ def test_files_that_are_none_are_named(feature_file: Path, tmp_path: Path) -> No
     ):
         with pytest.raises(RowsError, match=f"^{path}: .*{what}"):
             ParquetRows([path], SCHEMAS[schema])
+
+
+def rewritten(path: Path, metadata: dict[bytes, bytes], to: Path) -> Path:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata(metadata), to)
+    return to
+
+
+def test_files_say_how_they_were_measured(feature_file: Path, tmp_path: Path) -> None:
+    from features.registry import SCHEMAS
+
+    schema = SCHEMAS["kdd"]
+    as_told = ParquetRows([feature_file], schema).measurement
+    assert as_told == Measurement.of(schema, 1, NEVER_EARLY)
+    silent = rewritten(feature_file, {}, tmp_path / "silent.parquet")
+    assert ParquetRows([silent], schema).measurement is None
+    for other, what in (
+        (Measurement.of(schema, 1000, NEVER_EARLY), "measured otherwise than"),
+        (replace(as_told, digest="0" * 64), "measured by another version of schema kdd"),
+        (None, "damaged: "),
+    ):
+        told = b"{}" if other is None else other.to_json().encode()
+        path = rewritten(feature_file, {MEASUREMENT_KEY: told}, tmp_path / "other.parquet")
+        with pytest.raises(RowsError, match=f"^{path}: {what}"):
+            ParquetRows([feature_file, path], schema)
+    with pytest.raises(RowsError, match="measured otherwise than"):
+        ParquetRows([feature_file, silent], schema)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.flows import FLOW_DTYPE, NEVER, Ending, FlowBatch, copy_flows
-from features.schema import MeterSettings
+from features.schema import NEVER_EARLY, EarlyReports, MeterSettings
 from sensor.meter.compiled import engine
 from sensor.meter.compiled.layout import (
     CONNECTION,
@@ -60,14 +60,12 @@ class Options:
         linger_s: a TCP flow that said goodbye (a RST, or a FIN from both sides) ends after so
             long without a packet; 0: it ends as others do. Off for schemas whose data sets
             know no such end.
-        early_age_s, early_packets: report a flow that goes on once at this age or with so
-            many packets; 0: off. Off for schemas that must match a data set.
+        early: when flows that go on are reported, too.
     """
 
     most_flows: int = 1 << 16
     linger_s: float = 0.0
-    early_age_s: float = 0.0
-    early_packets: int = 0
+    early: EarlyReports = NEVER_EARLY
 
 
 @cache
@@ -143,8 +141,10 @@ class FlowTable:
         control["idle_ms"] = settings.idle_timeout_s * 1000
         control["active_ms"] = settings.active_timeout_s * 1000
         control["linger_ms"] = round(options.linger_s * 1000)
-        control["early_age_us"] = round(options.early_age_s * 1e6)
-        control["early_packets"] = options.early_packets
+        early = options.early
+        control["early_by_age"], control["early_by_count"] = len(early.ages_s), len(early.packets)
+        control["early_ages_us"][: len(early.ages_s)] = [round(s * 1e6) for s in early.ages_s]
+        control["early_counts"][: len(early.packets)] = early.packets
         control["clock_us"], control["shards"], control["shard"] = clock_us, shards, shard
         control["packets_at_once"] = _PACKETS_AT_ONCE
         control["oldest"] = control["latest"] = NONE

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from features.flows import EARLY_PACKETS
+from features.schema import MOST_EARLY
 
 REMEMBERED = 1 << 16
 """Connections, the latest, that a meter still knows when their flow has ended."""
@@ -61,7 +62,8 @@ STATE = _record(
         ("head_part", "u1"), ("head_end", "u1"), ("head_has_length", "u1"), ("head_line", "u1"),
         ("icmp_type", "u1"), ("icmp_code", "u1"), ("text", "u1"), ("text_peeked", "u1"),
         ("text_logged_in", "u1"), ("text_in_mail", "u1"), ("text_in_line", "u1"),
-        ("early_told", "u1"), ("known", "u1"), ("turned", "u1"), ("wrong_fragments", "u4"),
+        ("ages_told", "u1"), ("counts_told", "u1"),
+        ("known", "u1"), ("turned", "u1"), ("wrong_fragments", "u4"),
     ]
 )  # fmt: skip
 """One flow. `key` is the same for both directions; `previous`, `next` link the flows of a list
@@ -69,7 +71,8 @@ STATE = _record(
 engine's ``struct nf_flow``; `turned` says that its source is the second end that the key names;
 `head_*` is where the reading of an HTTP response's head stands;
 `text` is a :class:`sensor.meter.content.Protocol`; `text_in_mail` that a mail is being sent, and
-`text_in_line` that the source's last text ended within a line."""
+`text_in_line` that the source's last text ended within a line; `ages_told` and `counts_told` how
+many of the early reports by age and by packets are behind it."""
 
 IDLE_LIST, CLOSING_LIST = 0, 1
 """Flows that end by the idle timeout, and TCP flows that end by the linger time."""
@@ -79,7 +82,8 @@ CONTROL = _record(
         # Settings
         ("capture", "u8"), ("header", "u8"), ("buffer", "u8"), ("dissector", "u8"), ("mode", "i4"),
         ("dissections", "i4"), ("idle_ms", "i8"), ("active_ms", "i8"), ("linger_ms", "i8"),
-        ("early_age_us", "i8"), ("early_packets", "i8"), ("clock_us", "i8"),
+        ("early_ages_us", "i8", (MOST_EARLY,)), ("early_counts", "i8", (MOST_EARLY,)),
+        ("early_by_age", "i8"), ("early_by_count", "i8"), ("clock_us", "i8"),
         ("shards", "i4"), ("shard", "i4"), ("packets_at_once", "i8"), ("may_grow", "u1"),
         # Where it stands
         ("now_us", "i8"), ("tick_us", "i8"), ("flows", "i8"), ("free", "i4"), ("serial", "i8"),
@@ -95,10 +99,11 @@ CONTROL = _record(
 
 `now_us` is the time, `tick_us` the same on the clock that times between packets are measured on.
 `buffer` is where libpcap keeps the address of a file's last packet, 0 for an interface; `ip_at` is
-where the last packet's IP header was, from there on. `linger_ms`, `early_age_us` and
-`early_packets` 0 mean that they are off. `read` counts packets taken from the capture: those in
-flows (`metered`, counted as they come), those that belong to no flow (`ignored`), those of another
-shard (`elsewhere`), and those for which the engine found no memory (`failed`).
+where the last packet's IP header was, from there on. `linger_ms` 0 means that it is off;
+`early_by_age` and `early_by_count` say how many ages and packet counts are set. `read` counts
+packets taken from the capture: those in flows (`metered`, counted as they come), those that belong
+to no flow (`ignored`), those of another shard (`elsewhere`), and those for which the engine found
+no memory (`failed`).
 """
 
 CONNECTION = _record(

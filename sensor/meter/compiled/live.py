@@ -9,12 +9,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from features.flows import Ending, FlowBatch, empty_flows, join_flows
 from features.schema import MeterSettings
 from sensor.errors import InputError
-from sensor.meter.base import MeterCounters
+from sensor.meter.base import MeterCounters, packets_of
 from sensor.meter.compiled.core import BATCH_FLOWS, FlowTable, Options
 from sensor.meter.compiled.interface import (
     CaptureSettings,
@@ -63,8 +61,6 @@ class LiveCounters(MeterCounters):
         no_memory: packets of flows for which there was no memory.
         late_flows: flow records that the consumer had not taken when its time to stop was over.
         late_packets: the packets of those.
-        evicted: flows that ended early because the flow table was full; they are handed on.
-        early: reports of flows that went on; among `flows`.
     """
 
     received: int = 0
@@ -76,8 +72,6 @@ class LiveCounters(MeterCounters):
     no_memory: int = 0
     late_flows: int = 0
     late_packets: int = 0
-    evicted: int = 0
-    early: int = 0
 
 
 class FlowQueue:
@@ -362,6 +356,7 @@ class LiveMeter:
         self._handed_on = LiveCounters()
         self._workers: list[_Worker] = []
         options, capture = options or Options(), capture or CaptureSettings()
+        self.early = options.early
         try:
             for origin, name in enumerate(interfaces):
                 group = fanout_group() if threads > 1 else None
@@ -452,10 +447,3 @@ class LiveMeter:
     def _free(self) -> None:
         for worker in self._workers:
             worker.free()
-
-
-def packets_of(flows: FlowBatch) -> int:
-    """Packets of flows that have ended; those of an early report come with the flow's end."""
-    ended = flows["ending"] != Ending.EARLY
-    packets = flows["src_packets"].astype(np.int64) + flows["dst_packets"].astype(np.int64)
-    return int(packets[ended].sum())

@@ -264,15 +264,23 @@ def _take(control: Any, table: Any, text: Any, slot: int, packet: Any) -> None:
 
 @inlined
 def _tell_early(control: Any, table: Any, done: Any, slot: int) -> None:
-    """Report a flow that goes on, once, at a set age or number of packets."""
+    """Report a flow that goes on at set ages and numbers of packets, once for all it has passed."""
     states, ways = table[0], table[1]
     state = states[slot]
-    if state.early_told:
-        return
+    due = False
+    age_us = control.now_us - state.first_us
+    while state.ages_told < control.early_by_age and (
+        age_us >= control.early_ages_us[state.ages_told]
+    ):
+        state.ages_told += 1
+        due = True
     packets = ways[2 * slot].packets + ways[2 * slot + 1].packets
-    aged = control.early_age_us and control.now_us - state.first_us >= control.early_age_us
-    if aged or (control.early_packets and packets >= control.early_packets):
-        state.early_told = 1
+    while state.counts_told < control.early_by_count and (
+        packets >= control.early_counts[state.counts_told]
+    ):
+        state.counts_told += 1
+        due = True
+    if due:
         _report(control, table, done, slot, _EARLY)
 
 
@@ -344,7 +352,7 @@ def _meter(control: Any, table: Any, done: Any, text: Any, fresh: Any, packet_at
         which = CLOSING_LIST
     unlink(control, states, slot)
     append(control, states, slot, which)
-    if control.early_age_us or control.early_packets:
+    if control.early_by_age or control.early_by_count:
         _tell_early(control, table, done, slot)
 
 

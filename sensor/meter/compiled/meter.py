@@ -11,7 +11,7 @@ from features.flows import Ending, FlowBatch
 from features.schema import MeterSettings
 from sensor.ahead import Ahead
 from sensor.captures import Chain
-from sensor.meter.base import MeterCounters, idle_by
+from sensor.meter.base import MeterCounters, idle_by, packets_of
 from sensor.meter.compiled.core import FlowTable, Options
 from sensor.meter.compiled.layout import END_OF_FILE, READ_ERROR
 
@@ -72,6 +72,7 @@ class CompiledMeter:
         self._chains = chains
         self._settings = settings
         self._options = options or Options()
+        self.early = self._options.early
         # One processor is for the scoring.
         processors = len(os.sched_getaffinity(0))
         self._threads = threads or min(max(processors - 1, 1), _MOST_THREADS)
@@ -128,7 +129,8 @@ class CompiledMeter:
             if batch is None:
                 continue
             batch["origin"] = run.origin
-            self.counters.metered += int((batch["src_packets"] + batch["dst_packets"]).sum())
+            self.counters.metered += packets_of(batch)
+            self.counters.early += int((batch["ending"] == Ending.EARLY).sum())
             self.counters.flows += len(batch)
             yield batch
         if self.counters.flows == before:
