@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,14 +21,14 @@ from features.stream import on_clock
 from sensor.ahead import Ahead
 from sensor.captures import CaptureSpool, Chain, chain
 from sensor.meter.choice import open_meter
-from sensor.meter.compiled import engine
+from sensor.meter.compiled import core, engine
 from sensor.meter.compiled import meter as meter_module
 from sensor.meter.compiled.core import Options
 from sensor.meter.compiled.meter import CompiledMeter
 from sensor.meter.stock import StockMeter
 from sensor.pipeline import measure
 from sensor.reorder import ReorderBuffer
-from tests.helpers import ANN, BOB, sample, small_pcap, syn
+from tests.helpers import ANN, BOB, ROOT, sample, small_pcap, syn
 
 SETTINGS = MeterSettings(idle_timeout_s=60, active_timeout_s=120)
 START_US = 1_700_000_000_000_000
@@ -248,6 +251,56 @@ def test_packets_of_early_reports_are_counted_once(tmp_path: Path) -> None:
         assert sum(map(len, meter.flows())) == 3
     assert (meter.counters.flows, meter.counters.early) == (3, 2)
     assert (meter.counters.metered, meter.counters.lost) == (5, 0)
+
+
+def test_a_table_that_finds_no_memory_to_grow_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(core, "_FIRST_SLOTS", 8)
+    monkeypatch.setattr(core, "_longer", none)
+    flows = metered(small_pcap(tmp_path / "x.pcap", *(syn(port) for port in range(1024, 1044))))
+    assert np.sort(flows["src_port"]).tolist() == list(range(1024, 1044))
+    assert (flows["ending"] == Ending.EVICTED).sum() == 20 - 8
+
+
+EVERY_SECOND_FLOW_FINDS_NO_MEMORY = """
+import ctypes, itertools, json, sys
+from pathlib import Path
+import llvmlite.binding
+from features.schema import MeterSettings
+from sensor.captures import CaptureSpool, chain
+from sensor.meter.compiled import engine
+from sensor.meter.compiled.meter import CompiledMeter
+
+engine.register()
+ffi, lib = engine._ffi()
+name, word = "meter_initialize_flow", ctypes.c_uint64
+kind = ctypes.CFUNCTYPE(word, *[word] * 7)
+real = kind(int(ffi.cast("uintptr_t", ffi.addressof(lib, name))))
+calls = itertools.count()
+often = kind(lambda *given: real(*given) if next(calls) % 2 else 0)
+address = ctypes.cast(often, ctypes.c_void_p).value
+llvmlite.binding.add_symbol(engine.SYMBOL_PREFIX + name, address)
+with CaptureSpool() as spool:
+    capture = spool.open(Path(sys.argv[1]))
+    meter = CompiledMeter(chain([capture], 60_000_000), MeterSettings(60, 60))
+    flows = sum(map(len, meter.flows()))
+counters = meter.counters
+print(json.dumps([flows, counters.read, counters.metered, counters.not_metered, counters.lost]))
+"""
+
+
+def test_packets_of_flows_without_memory_are_counted_as_lost(tmp_path: Path) -> None:
+    path = small_pcap(tmp_path / "x.pcap", *(syn(port) for port in range(1024, 1034)))
+    ran = subprocess.run(
+        [sys.executable, "-c", EVERY_SECOND_FLOW_FINDS_NO_MEMORY, str(path)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert json.loads(ran.stdout) == [5, 10, 5, 0, 5]
 
 
 # When it cannot

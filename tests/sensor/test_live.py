@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from features.flows import Ending, FlowBatch, empty_flows, unpack_address
 from features.registry import SCHEMAS
 from features.schema import EarlyReports, MeterSettings
 from sensor.captures import CaptureSpool, chain
+from sensor.daemon import RunSummary
 from sensor.errors import ExitCode, InputError
 from sensor.live import BLOCK_AGE_S, SCORING_AGE_S, measure_live, score_live
 from sensor.meter.base import MeterCounters
@@ -220,6 +222,28 @@ def test_an_early_report_comes_once_and_its_packets_count_once(link: str, option
     assert packets(flows[:1]) < packets(flows[1:]) == sent + 1
     assert watch.meter.counters.early == 1
     balanced(watch.meter, sent + 1)
+
+
+def test_drops_of_the_interface_are_told_apart(link: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No driver here drops packets; its count comes with pcap_stats, and begins anew at 2^32.
+    told = itertools.chain([2**32 - 2], itertools.repeat(3))
+    call = interface._call
+
+    def counting(name: str, handle: int | None, *arguments: Any) -> int:
+        status = call(name, handle, *arguments)
+        if name == "pcap_stats":
+            arguments[0]._obj.by_interface = next(told)
+        return status
+
+    monkeypatch.setattr(interface, "_call", counting)
+    watch = Watch(LiveMeter([link], LONG))
+    send(udp(1), udp(2))
+    watch.read(2)
+    watch.until(lambda: watch.meter._workers[0].counts.interface_drops == 2**32 + 3)
+    watch.stop()
+    balanced(watch.meter, 2)
+    summary = RunSummary(watch.meter.counters)
+    assert "4,294,967,299 to the interface" in summary.losses
 
 
 def test_a_clock_that_was_set_back_ends_all_flows_and_time_goes_on(link: str) -> None:

@@ -310,18 +310,20 @@ class FlowTable:
         control["peeks"] = control["peek_bytes"] = 0
 
     def _grow(self) -> None:
-        """Twice the slots, up to the most that the options allow."""
+        """Twice the slots, up to the most that the options allow.
+
+        Without memory for that the table stays as it is, and flows make room for each other.
+        """
         states, ways, _, datagrams, remembered = self._table
         before = len(states)
         slots = min(2 * before, self._options.most_flows)
-        index = np.zeros(_power_of_two(2 * slots), np.uint64)
-        self._table = (
-            _longer(states, slots),
-            _longer(ways, 2 * slots),
-            index,
-            datagrams,
-            remembered,
-        )
+        try:
+            index = np.zeros(_power_of_two(2 * slots), np.uint64)
+            states, ways = _longer(states, slots), _longer(ways, 2 * slots)
+        except MemoryError:
+            self._control[0]["may_grow"] = False
+            return
+        self._table = states, ways, index, datagrams, remembered
         self._control[0]["may_grow"] = slots < self._options.most_flows
         self._loop.reindex(self._control, self._table, before)
 
