@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypeVar
 import rich.console
 import rich.progress
 import rich.table
-from rich.markup import escape
 from rich.text import Text
 
 from sensor.eve import PROTOCOL_NAMES
@@ -29,17 +28,12 @@ MANY_SOURCES = 5
 _AS_IS: dict[str, Any] = {"highlight": False, "emoji": False}
 
 
-def plain(text: str, *, lines: bool = False) -> str:
-    """`text` as rich prints it to the letter, on one line unless it may have `lines`.
-
-    What cannot be printed (control characters, bytes of a file name that are no UTF-8) is
-    spelled out, so that no file name can make a line or a colour of its own.
-    """
-    return escape(printable(text, lines=lines))
-
-
 def printable(text: str, *, lines: bool = False) -> str:
-    """`text` with what cannot be printed spelled out."""
+    """`text` on one line unless it may have `lines`, with what cannot be printed spelled out.
+
+    What cannot be are control characters, and bytes of a file name that are no UTF-8: no file
+    name can make a line or a colour of its own.
+    """
     return "".join(
         character
         if character.isprintable() or (lines and character == "\n")
@@ -58,15 +52,15 @@ class Console:
 
     def error(self, message: str) -> None:
         """One line about something that could not be done."""
-        self._err.print(f"[red]flowvane: error:[/red] {plain(message)}")
+        self._err.print(Text.assemble(("flowvane: error:", "red"), f" {printable(message)}"))
 
     def warn(self, message: str) -> None:
         """One line about something worth knowing."""
-        self._err.print(f"[yellow]flowvane: warning:[/yellow] {plain(message)}")
+        self._err.print(Text.assemble(("flowvane: warning:", "yellow"), f" {printable(message)}"))
 
     def say(self, message: str) -> None:
         """One line of results."""
-        self._out.print(plain(message, lines=True), soft_wrap=True)
+        self._out.print(Text(printable(message, lines=True)), soft_wrap=True)
 
     def show(self, table: rich.table.Table) -> None:
         """A table of results; wide enough for its text where no terminal sets the width."""

@@ -228,3 +228,14 @@ def test_a_table_is_wide_where_there_is_no_terminal(capsys: pytest.CaptureFixtur
     out, _ = capsys.readouterr()
     assert max(map(len, out.splitlines())) > 100
     assert "10.0.0.2:80" in out
+
+
+@pytest.mark.parametrize("text", [r"a\\[b]", "[red]x[/red]", ":smile:", r"\[", "x" * 300])
+def test_what_is_told_is_told_to_the_letter(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.say(text)
+    console.error(text)
+    console.warn(text)
+    out, err = capsys.readouterr()
+    assert out == f"{text}\n"
+    assert err == f"flowvane: error: {text}\nflowvane: warning: {text}\n"
