@@ -35,6 +35,9 @@ format: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/flowvane schemas -o docs/features.md
+	$(BIN)/flowvane config docs -o docs/configuration.md
+	$(BIN)/flowvane config schema -o systemd/flowvane.schema.json
+	$(BIN)/flowvane config dump -o systemd/flowvane.yaml
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.speed $(ARGS)

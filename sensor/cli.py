@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, NoReturn
 from features.measurement import Measurement
 from features.registry import SCHEMAS
 from features.schema import EarlyReports, Schema
+from sensor.config import defaults
 from sensor.errors import ExitCode, FlowvaneError, UsageError
 from sensor.report import Console
 
-DEFAULT_MODEL = "nsl-kdd"
 CLOCKS = {"us": 1, "ms": 1000}
 """Microseconds of a tick of the clocks that features can be measured on."""
 
 if TYPE_CHECKING:
     from models.detector import Detector
+    from sensor.config.keys import Config
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -40,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"flowvane {version('flowvane')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _run_parser(commands)
+    _config_parser(commands)
     _triage_parser(commands)
     _features_parser(commands)
     _models_parser(commands)
@@ -109,15 +111,15 @@ def _meter_argument(parser: argparse.ArgumentParser) -> None:
 
 def _scoring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME|DIR",
+        "--model", default=defaults.MODEL, metavar="NAME|DIR",
         help="a model that ships (see `flowvane models`) or a bundle directory (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--fpr", type=float, default=0.01, metavar="P",
+        "--fpr", type=float, default=defaults.FALSE_POSITIVE_RATE, metavar="P",
         help="share of benign flows that may be alerted (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "-l", "--log-dir", type=Path, default=Path(), metavar="DIR",
+        "-l", "--log-dir", type=Path, default=Path(defaults.LOG_DIR), metavar="DIR",
         help="where eve.json is appended (current folder)",
     )  # fmt: skip
 
@@ -127,37 +129,94 @@ def _run_parser(commands: Commands) -> None:
         "run", help="score the flows of interfaces and write alerts, until told to stop",
         description="Captures on interfaces, scores every flow and appends an EVE alert to "
         "DIR/eve.json for each one that does not fit. SIGTERM or Ctrl-C ends the capture; all "
-        "flows are scored then, and what was lost is told by cause.",
+        "flows are scored then, and what was lost is told by cause. Options hold over --set, and "
+        "that over the file.",
     )  # fmt: skip
     parser.add_argument(
-        "-i", "--interface", dest="interfaces", nargs="+", action="extend", required=True,
-        metavar="IFACE", help="interface to capture on; several are kept apart",
+        "-i", "--interface", dest="interfaces", nargs="+", action="extend", metavar="IFACE",
+        help="interface to capture on; several are kept apart (those of the file)",
     )  # fmt: skip
-    _scoring_arguments(parser)
-    parser.add_argument(
-        "--threads", type=_whole(1), default=1, metavar="N",
-        help="capture threads for each interface (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--most-flows", type=_whole(1), default=1 << 16, metavar="N",
-        help="flows under way at once for each thread, about 3 kB each; when there are more, the "
-        "least recently seen one is ended (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--linger", type=_seconds, default=0.0, metavar="S",
-        help="end a TCP flow so many seconds after its RST or its second FIN; 0: by the idle "
-        "timeout, as the models that ship were trained on (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--buffer", type=_whole(1), default=64, metavar="MIB",
-        help="of the kernel's for each thread, for packets that wait (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--stop-within", type=_seconds, default=3.5, metavar="S",
-        help="after SIGTERM or Ctrl-C: score what is under way for so long, then count the rest "
-        "as lost (%(default)s)",
-    )  # fmt: skip
+    _source_arguments(parser)
+    parser.add_argument("-T", "--test", action="store_true",
+                        help="test the configuration and the model, and end")  # fmt: skip
+    parser.add_argument("--dump-config", action="store_true",
+                        help="show the configuration, a line for each value, and end")  # fmt: skip
+    parser.add_argument("-v", "--verbose", action="store_true",
+                        help="say where the configuration differs from the defaults")  # fmt: skip
+    _over_the_file(parser)
     parser.set_defaults(run=run_live)
+
+
+def _source_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE",
+                        help="configuration, in YAML (docs/configuration.md)")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a value of the configuration, e.g. outputs.0.eve-log.filename=alerts.json",
+    )
+
+
+def _over_the_file(parser: argparse.ArgumentParser) -> None:
+    """Options for keys of the configuration; one that is not given leaves the key alone."""
+    parser.add_argument(
+        "--model", metavar="NAME|DIR",
+        help="a model that ships (see `flowvane models`) or a bundle directory "
+        f"({defaults.MODEL})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fpr", type=float, metavar="P",
+        help=f"share of benign flows that may be alerted ({defaults.FALSE_POSITIVE_RATE})",
+    )  # fmt: skip
+    parser.add_argument("-l", "--log-dir", type=Path, metavar="DIR",
+                        help="where eve.json is appended (current folder)")  # fmt: skip
+    parser.add_argument(
+        "--threads", type=_whole(1), metavar="N",
+        help=f"capture threads for each interface ({defaults.THREADS})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--most-flows", type=_whole(1), metavar="N",
+        help="flows under way at once for each thread, about 3 kB each; when there are more, the "
+        f"least recently seen one is ended ({defaults.MOST_FLOWS})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--linger", type=_seconds, metavar="S",
+        help="end a TCP flow so many seconds after its RST or its second FIN; 0: by the idle "
+        f"timeout, as the models that ship were trained on ({defaults.LINGER_S})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--buffer", type=_whole(1), metavar="MIB",
+        help=f"of the kernel's for each thread, for packets that wait ({defaults.BUFFER_MIB})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stop-within", type=_seconds, metavar="S",
+        help="after SIGTERM or Ctrl-C: score what is under way for so long, then count the rest "
+        f"as lost ({defaults.STOP_WITHIN_S})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pidfile",
+        metavar="FILE",
+        help="keep the process id here; refused while the process in it runs (none)",
+    )
+
+
+def _config_parser(commands: Commands) -> None:
+    parser = commands.add_parser("config", help="check, show and describe configurations of run")
+    parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
+    dump = parts.add_parser("dump", help="write a whole configuration, with defaults and comments")
+    _source_arguments(dump)
+    check = parts.add_parser("check", help="tell everything that is wrong with a file")
+    check.add_argument("config", type=Path, metavar="FILE")
+    check.set_defaults(settings=[])
+    schema = parts.add_parser("schema", help="write the JSON Schema, for editors")
+    docs = parts.add_parser("docs", help="write the page that describes all keys, in Markdown")
+    for each in (dump, schema, docs):
+        each.add_argument("-o", "--output", type=Path, metavar="FILE",
+                          help="file to write (standard output)")  # fmt: skip
+    parser.set_defaults(run=run_config)
 
 
 def _triage_parser(commands: Commands) -> None:
@@ -257,7 +316,7 @@ def _explain_parser(commands: Commands) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.html",
                         help="file to write; replaced if it is there")  # fmt: skip
     parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME|DIR",
+        "--model", default=defaults.MODEL, metavar="NAME|DIR",
         help="a model that ships (see `flowvane models`) or a bundle directory (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -377,43 +436,88 @@ def _data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -
 
 def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane run`."""
+    from sensor.config.command import differences, of_run
+    from sensor.config.write import as_lines
+    from sensor.pidfile import pidfile
+
+    config, source = of_run(args)
+    if args.dump_config:
+        console.say("\n".join(as_lines(config)))
+        return ExitCode.OK
+    if args.verbose:
+        for line in differences(config, source):
+            console.say(line)
+    if args.test:
+        return _test(config, console)
+    if not config.interfaces:
+        raise UsageError("no interface to capture on: give -i, or `interfaces` in a file for -c")
+    with pidfile(Path(config.pidfile) if config.pidfile else None):
+        return _capture(config, console)
+
+
+def _test(config: Config, console: Console) -> ExitCode:
+    """See that the model of a configuration can be used as it says."""
+    from models.manifest import BundleError, read
+    from sensor.errors import ModelError
+    from sensor.verdict import check_rate
+
+    try:
+        model = read(config.model)
+    except BundleError as error:
+        raise ModelError(str(error)) from error
+    check_rate(config.rate, model.name, model.calibration)
+    console.say(f"the configuration is good; model {model.name}")
+    return ExitCode.OK
+
+
+def _capture(config: Config, console: Console) -> ExitCode:
+    """Capture as a configuration says, until a signal."""
     import gc
 
     from sensor import daemon
     from sensor.caches import keep_compiled
+    from sensor.config.command import output_path, taps
     from sensor.live import warm_up
     from sensor.meter.compiled.core import Options
-    from sensor.meter.compiled.interface import CaptureSettings, check
+    from sensor.meter.compiled.interface import check
     from sensor.meter.compiled.live import LiveMeter
     from sensor.outputs.regular import RegularFile
     from sensor.triage import tell_forgotten
     from sensor.verdict import Verdict
 
-    if len(set(args.interfaces)) < len(args.interfaces):
-        raise UsageError("-i: an interface is named twice")
-    capture = CaptureSettings(buffer_bytes=args.buffer << 20)
-    check(args.interfaces, capture)
+    interfaces = taps(config)
+    names = [tap.name for tap in interfaces]
+    check(interfaces)
     keep_compiled()
-    detector = _detector(args.model)
-    verdict = Verdict(detector, args.fpr)
+    detector = _detector(config.model)
+    verdict = Verdict(detector, config.rate)
     warm_up(detector)
     gc.freeze()  # what is loaded by now stays; looking through it again would stop every thread
-    output = RegularFile(args.log_dir / "eve.json")
+    output = RegularFile(output_path(config))
     try:
         meter = LiveMeter(
-            args.interfaces, detector.schema.meter, detector.clock_us,
-            Options(most_flows=args.most_flows, linger_s=args.linger, early=detector.early),
-            capture=capture, threads=args.threads, stop_within_s=args.stop_within,
+            interfaces, detector.schema.meter, detector.clock_us,
+            Options(
+                most_flows=config.most_flows, linger_s=config.linger, early=detector.early
+            ),
+            stop_within_s=config.stop_within,
         )  # fmt: skip
         with daemon.stopped_by_signals(meter):
-            console.say(f"capturing on {', '.join(args.interfaces)}; model {detector.name}; "
+            console.say(f"capturing on {', '.join(names)}; model {detector.name}; "
                         f"alerts in {output.path}")  # fmt: skip
-            summary = daemon.run(meter, args.interfaces, detector, verdict, output, console)
+            summary = daemon.run(meter, names, detector, verdict, output, console)
             tell_forgotten(summary.forgotten, console)
             console.say(summary.line)
     finally:
         output.close()
     return ExitCode.OK
+
+
+def run_config(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane config`."""
+    from sensor.config.command import show
+
+    return show(args, console)
 
 
 def _detector(model: str) -> Detector:
@@ -611,7 +715,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = int(run(args, console))
         sys.stdout.flush()
     except FlowvaneError as error:
-        console.error(str(error))
+        for line in error.lines:
+            console.error(line)
         return int(error.exit_code)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)

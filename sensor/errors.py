@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -13,7 +14,7 @@ class ExitCode(IntEnum):
     INTERNAL = 1
     """A defect of flowvane's own; a traceback is printed."""
     USAGE = 2
-    """The command line is wrong."""
+    """The command line or the configuration is wrong."""
     INPUT = 3
     """Some input could not be read, wholly or in part; all that could be was processed."""
     MODEL = 4
@@ -31,11 +32,29 @@ class FlowvaneError(Exception):
 
     exit_code = ExitCode.INTERNAL
 
+    @property
+    def lines(self) -> list[str]:
+        """What to tell, an error a line."""
+        return [str(self)]
+
 
 class UsageError(FlowvaneError):
     """Options that make no sense together, or a value out of range."""
 
     exit_code = ExitCode.USAGE
+
+
+class ConfigError(UsageError):
+    """A configuration that is wrong, in one or several places: a line for each."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self._lines = list(lines)
+
+    @property
+    def lines(self) -> list[str]:
+        """What to tell, an error a line."""
+        return self._lines
 
 
 class InputError(FlowvaneError):

@@ -32,7 +32,7 @@ from sensor.live import BLOCK_AGE_S, SCORING_AGE_S, measure_live, score_live
 from sensor.meter.base import MeterCounters
 from sensor.meter.compiled import interface
 from sensor.meter.compiled.core import FlowTable, Options
-from sensor.meter.compiled.interface import CaptureSettings, Interface
+from sensor.meter.compiled.interface import CaptureSettings, Interface, Tap
 from sensor.meter.compiled.live import FlowQueue, LiveMeter
 from sensor.meter.compiled.meter import CompiledMeter
 from sensor.pipeline import Measured
@@ -633,6 +633,45 @@ def test_a_signal_ends_the_capture_and_every_flow_is_scored(
     assert events
     assert {event["in_iface"] for event in events} == {link}
     assert {event["flow"]["reason"] for event in events} == {"shutdown"}
+
+
+def test_a_configuration_file_says_what_is_captured_and_where_alerts_go(
+    link: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.yaml").write_text(
+        f"interfaces: [{{interface: {link}, threads: 2, buffer: 8}}]\n"
+        f"default-log-dir: {tmp_path}\npidfile: {tmp_path}/x.pid\nfalse-positive-rate: 0.9\n"
+        "outputs: [{eve-log: {filename: alerts.json}}]\n"
+    )
+    seen: list[str] = []
+
+    def replay_and_look() -> None:
+        seen.append((tmp_path / "x.pid").read_text())
+        replay(sample().excerpt, "--pps", "20000")
+
+    thread = signalled(signal.SIGTERM, replay_and_look)
+    ran = run("run", "-c", tmp_path / "x.yaml")
+    thread.join()
+    assert (ran.code, ran.err) == (ExitCode.OK, "")
+    assert seen == [f"{os.getpid()}\n"]
+    assert not (tmp_path / "x.pid").exists()
+    events = (tmp_path / "alerts.json").read_text().splitlines()
+    assert events
+    assert f"{len(events):,} alerts in " in ran.out.splitlines()[-1]
+
+
+def test_each_interface_has_threads_and_a_buffer_of_its_own(link: str) -> None:
+    def captures() -> Counter[str]:
+        names = Counter(thread.name for thread in threading.enumerate())
+        return Counter({name: names[name] for name in names if name.startswith("capture ")})
+
+    watch = Watch(LiveMeter([Tap(link, SMALL_RING, threads=3), "lo"], LONG, threads=2))
+    watch.until(lambda: captures().total() == 5)
+    assert captures() == {f"capture {link}": 3, "capture lo": 2}
+    assert [worker._capture for worker in watch.meter._workers[:4]] == [
+        *[SMALL_RING] * 3, CaptureSettings(),
+    ]  # fmt: skip
+    watch.stop()
 
 
 def test_more_signals_change_nothing(link: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from models.bundle import save
 from tests.helpers import ROOT, small_pcap, syn, untrained
 
-HEAVY = ("sklearn", "tensorboardX", "matplotlib", "training")
+HEAVY = ("sklearn", "tensorboardX", "matplotlib", "training", "pydantic", "sensor.config.keys")
 
 
 def test_a_triage_loads_nothing_of_the_training(tmp_path: Path) -> None:

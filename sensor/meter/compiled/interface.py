@@ -66,6 +66,21 @@ class CaptureSettings:
     promiscuous: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """An interface and how it is captured.
+
+    Attributes:
+        name: of the interface.
+        capture: how packets are taken from it.
+        threads: that take them, the kernel giving a share of the flows to each.
+    """
+
+    name: str
+    capture: CaptureSettings = CaptureSettings()
+    threads: int = 1
+
+
 @dataclass(slots=True)
 class SocketCounts:
     """Packets since a socket was opened: all that the kernel had for it, and those it dropped.
@@ -95,15 +110,15 @@ def fanout_group() -> int:
     return secrets.randbelow(0xFFFF) + 1
 
 
-def check(names: Iterable[str], settings: CaptureSettings) -> None:
+def check(taps: Iterable[Tap]) -> None:
     """See that interfaces can be captured, or could be if they were up.
 
     Raises:
         InputError: one cannot.
     """
-    for name in names:
+    for tap in taps:
         with contextlib.suppress(InterfaceDown):
-            Interface(name, settings).close()
+            Interface(tap.name, tap.capture).close()
 
 
 class Interface:

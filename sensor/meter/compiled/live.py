@@ -19,6 +19,7 @@ from sensor.meter.compiled.interface import (
     Interface,
     InterfaceDown,
     State,
+    Tap,
     fanout_group,
 )  # fmt: skip
 from sensor.meter.compiled.layout import NOTHING_NOW
@@ -327,7 +328,7 @@ class LiveMeter:
     """
 
     def __init__(
-        self, interfaces: Sequence[str], settings: MeterSettings, clock_us: int = 1,
+        self, interfaces: Sequence[str | Tap], settings: MeterSettings, clock_us: int = 1,
         options: Options | None = None, *, capture: CaptureSettings | None = None,
         threads: int = 1, queue_flows: int = QUEUE_FLOWS, stop_within_s: float = math.inf,
         wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
@@ -337,10 +338,9 @@ class LiveMeter:
         The kernel keeps packets from here on; they are read once :meth:`flows` begins.
 
         Args:
-            interfaces: their names, each once.
+            interfaces: their names, each once, or how each is captured.
             settings, clock_us, options: as for capture files.
-            capture: how packets are taken from the kernel.
-            threads: for each interface, the kernel giving a share of the flows to each.
+            capture, threads: of the interfaces that are but names, as :class:`Tap` has them.
             queue_flows: flows that may wait for the consumer, before the end.
             stop_within_s: how long, from :meth:`stop` on, flows are handed on.
             wall_us: the time in microseconds since the epoch, of the clock that packets have.
@@ -358,14 +358,16 @@ class LiveMeter:
         options, capture = options or Options(), capture or CaptureSettings()
         self.early = options.early
         try:
-            for origin, name in enumerate(interfaces):
-                group = fanout_group() if threads > 1 else None
-                for number in range(threads):
+            for origin, each in enumerate(interfaces):
+                tap = each if isinstance(each, Tap) else Tap(each, capture, threads)
+                group = fanout_group() if tap.threads > 1 else None
+                for number in range(tap.threads):
                     table = FlowTable(settings, clock_us, options)
                     try:
                         table.warm()
                         self._workers.append(_Worker(
-                            self._share, origin, name, table, capture, group, speaks=number == 0,
+                            self._share, origin, tap.name, table, tap.capture, group,
+                            speaks=number == 0,
                         ))  # fmt: skip
                     except BaseException:
                         table.free()
