@@ -8,6 +8,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -195,6 +196,11 @@ def _over_the_file(parser: argparse.ArgumentParser) -> None:
         "--stop-within", type=_seconds, metavar="S",
         help="after SIGTERM or Ctrl-C: score what is under way for so long, then count the rest "
         f"as lost ({defaults.STOP_WITHIN_S})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--meter", choices=("compiled", "stock"),
+        help="compiled: NFStream's engine driven by machine code; stock: by NFStreamer, slower, "
+        f"with times to the millisecond ({defaults.METER})",
     )  # fmt: skip
     parser.add_argument(
         "--pidfile",
@@ -478,10 +484,11 @@ def _capture(config: Config, console: Console) -> ExitCode:
     from sensor.caches import keep_compiled
     from sensor.config.command import output_path, taps
     from sensor.live import warm_up
+    from sensor.meter.choice import open_live_meter
     from sensor.meter.compiled.core import Options
     from sensor.meter.compiled.interface import check
-    from sensor.meter.compiled.live import LiveMeter
     from sensor.outputs.regular import RegularFile
+    from sensor.pipeline import check_clock
     from sensor.triage import tell_forgotten
     from sensor.verdict import Verdict
 
@@ -495,14 +502,15 @@ def _capture(config: Config, console: Console) -> ExitCode:
     gc.freeze()  # what is loaded by now stays; looking through it again would stop every thread
     output = RegularFile(output_path(config))
     try:
-        meter = LiveMeter(
+        meter = open_live_meter(
             interfaces, detector.schema.meter, detector.clock_us,
             Options(
                 most_flows=config.most_flows, linger_s=config.linger, early=detector.early
             ),
-            stop_within_s=config.stop_within,
+            stop_within_s=config.stop_within, wanted=config.meter, warn=console.warn,
         )  # fmt: skip
-        with daemon.stopped_by_signals(meter):
+        with closing(meter), daemon.stopped_by_signals(meter):
+            check_clock(meter, detector.clock_us)
             console.say(f"capturing on {', '.join(names)}; model {detector.name}; "
                         f"alerts in {output.path}")  # fmt: skip
             summary = daemon.run(meter, names, detector, verdict, output, console)

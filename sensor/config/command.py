@@ -25,6 +25,7 @@ _OPTIONS = (
     ("most_flows", "--most-flows", "most-flows"),
     ("linger", "--linger", "linger"),
     ("stop_within", "--stop-within", "stop-within"),
+    ("meter", "--meter", "meter"),
     ("pidfile", "--pidfile", "pidfile"),
 )
 """Options of `run`: their attribute, their name and the key that they set."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 MODEL = "nsl-kdd"
 FALSE_POSITIVE_RATE = 0.01
 LOG_DIR = "."
@@ -11,5 +13,6 @@ BUFFER_MIB = 64
 """For each thread."""
 MOST_FLOWS = 1 << 16
 """For each thread."""
+METER: Final = "compiled"
 LINGER_S = 0.0
 STOP_WITHIN_S = 3.5

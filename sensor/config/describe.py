@@ -49,7 +49,7 @@ The options of `run` hold over the file and over `--set`:
 | `-l` | `default-log-dir` |
 | `--fpr` | `false-positive-rate`, in place of an `alert-budget` |
 | `--threads`, `--buffer` | of all interfaces |
-| `--model`, `--most-flows`, `--linger`, `--stop-within`, `--pidfile` | of that name |
+| `--model`, `--most-flows`, `--linger`, `--stop-within`, `--meter`, `--pidfile` | of that name |
 
 The process id in a `pidfile` keeps a second start out as long as that process runs. A file that a
 killed process left is taken over; one that has anything else in it is left as it is.

@@ -315,6 +315,12 @@ class Config(Section):
         description="End a TCP flow so long after its RST or its second FIN; 0: by the idle "
         "timeout, as the models that ship were trained on.",
     )
+    meter: Literal["compiled", "stock"] = Field(
+        defaults.METER,
+        description="`compiled`: NFStream's engine driven by machine code; `stock`: by NFStreamer, "
+        "slower, with times to the millisecond. Where the engine is not known it is stock, with a "
+        "warning.",
+    )
     stop_within: Seconds = Field(
         defaults.STOP_WITHIN_S,
         description="After SIGTERM or Ctrl-C: score what is under way for so long, then count the "

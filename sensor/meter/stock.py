@@ -58,17 +58,7 @@ class StockMeter:
             "chains": [[str(p.path.absolute()) for p in c.parts] for c in self._chains[start:]],
         }
         with tempfile.TemporaryFile() as errors:
-            worker = subprocess.Popen(
-                [sys.executable, "-P", "-m", "sensor.meter.stock_worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                # Where this process finds its modules, but not the folder it was called in.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                # A group of its own: Ctrl-C is for this process, and the end of the worker
-                # takes the meter that it forked with it.
-                start_new_session=True,
-            )
+            worker = start_worker("stock_worker", [], subprocess.PIPE, errors)
             try:
                 # A worker that is gone already is told of when nothing can be read from it.
                 with suppress(BrokenPipeError), cast(IO[bytes], worker.stdin) as pipe:
@@ -76,8 +66,7 @@ class StockMeter:
                 with cast(IO[bytes], worker.stdout) as pipe:
                     return (yield from self._read(pipe, errors, start))
             finally:
-                os.killpg(worker.pid, signal.SIGKILL)
-                worker.wait()
+                end_worker(worker)
 
     def _read(
         self, pipe: IO[bytes], errors: IO[bytes], start: int
@@ -85,7 +74,7 @@ class StockMeter:
         current, metered = start, 0
         while current < len(self._chains):
             chain = self._chains[current]
-            kind, body = _frame(pipe)
+            kind, body = read_frame(pipe)
             if kind == FLOWS:
                 batch = np.frombuffer(body, FLOW_DTYPE).copy()
                 quiet = batch["ending"] == Ending.IDLE
@@ -102,7 +91,7 @@ class StockMeter:
                 if not metered:
                     self.counters.empty_origins.add(current)
             else:
-                reason = json.loads(body)["reason"] if body else self._last_words(errors)
+                reason = json.loads(body)["reason"] if body else last_words(errors)
                 self.counters.lost += max(chain.packets - metered, 0)
                 names = ", ".join(dict.fromkeys(str(path) for path in chain.captures))
                 self.counters.problems.append(f"{names}: metering failed: {reason}")
@@ -110,15 +99,46 @@ class StockMeter:
             current, metered = current + 1, 0
         return current - start
 
-    @staticmethod
-    def _last_words(errors: IO[bytes]) -> str:
-        errors.seek(0)
-        lines = errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "the metering process ended without a word"
+
+def start_worker(
+    module: str, arguments: Sequence[str], stdin: int, errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start a program of this package, which writes frames to its standard output, a pipe.
+
+    Args:
+        module: its name in ``sensor.meter``.
+        arguments: of its command line.
+        stdin: a file descriptor, or ``subprocess.PIPE``.
+        errors: a file for what it says beside the frames.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", f"sensor.meter.{module}", *arguments],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        # Where this process finds its modules, but not the folder it was called in.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        # A group of its own: Ctrl-C is for this process, and the end of the worker
+        # takes the meter that it forked with it.
+        start_new_session=True,
+    )
 
 
-def _frame(pipe: IO[bytes]) -> tuple[bytes, bytes]:
-    """The next frame's kind and body; FAILED and nothing where the pipe ends within one."""
+def end_worker(worker: subprocess.Popen[bytes]) -> None:
+    """End a program that :func:`start_worker` started, and the meter that it forked."""
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+
+def last_words(errors: IO[bytes]) -> str:
+    """The last line of what a worker said beside its frames."""
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "the metering process ended without a word"
+
+
+def read_frame(pipe: IO[bytes]) -> tuple[bytes, bytes]:
+    """The next frame's kind and body; FAILED and nothing where the pipe ends instead."""
     head = pipe.read(FRAME.size)
     if len(head) < FRAME.size:
         return FAILED, b""

@@ -100,7 +100,31 @@ def fill_row(row: Any, flow: Any, origin: int) -> None:
     row["server_name"] = flow.requested_server_name.encode()
 
 
-def _send(out: IO[bytes], kind: bytes, body: bytes) -> None:
+class Rows:
+    """Rows of FLOW_DTYPE on their way out: full frames, or what there is when asked."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+        self._rows = np.zeros(BATCH_FLOWS, FLOW_DTYPE)
+        self._used = 0
+
+    def next(self) -> Any:
+        """The next row to fill, all zero; what was filled before may go out."""
+        if self._used == BATCH_FLOWS:
+            self.flush()
+        self._used += 1
+        self._rows[self._used - 1] = 0
+        return self._rows[self._used - 1]
+
+    def flush(self) -> None:
+        """Send the rows that are filled, if any."""
+        if self._used:
+            send(self._out, FLOWS, self._rows[: self._used].tobytes())
+            self._used = 0
+
+
+def send(out: IO[bytes], kind: bytes, body: bytes) -> None:
+    """Write one frame (:mod:`sensor.meter.frames`)."""
     out.write(FRAME.pack(kind, len(body)) + body)
     out.flush()
 
@@ -121,7 +145,7 @@ class _Watch(threading.Thread):
             if os.getppid() != self._parent:
                 os.killpg(os.getpgrp(), signal.SIGKILL)
             if reason := _dead_child():
-                _send(self._out, FAILED, json.dumps({"reason": reason}).encode())
+                send(self._out, FAILED, json.dumps({"reason": reason}).encode())
                 os._exit(1)
             time.sleep(0.05)
 
@@ -144,44 +168,46 @@ def meter_chain(paths: list[str], origin: int, job: dict[str, Any], out: IO[byte
     Raises:
         ValueError: NFStream cannot open a file.
     """
-    streamer = NFStreamer(
-        source=paths if len(paths) > 1 else paths[0],
-        idle_timeout=job["idle_timeout_s"],
-        active_timeout=job["active_timeout_s"],
-        accounting_mode=0,
-        statistical_analysis=True,
-        n_dissections=DISSECTED_PACKETS,
-        udps=ExtraPlugin(),
-        n_meters=1,
-    )
-    rows = np.zeros(BATCH_FLOWS, FLOW_DTYPE)
-    used = 0
-    for flow in streamer:
-        rows[used] = 0
-        fill_row(rows[used], flow, origin)
-        used += 1
-        if used == BATCH_FLOWS:
-            _send(out, FLOWS, rows.tobytes())
-            used = 0
-    if used:
-        _send(out, FLOWS, rows[:used].tobytes())
+    source = paths if len(paths) > 1 else paths[0]
+    rows = Rows(out)
+    for flow in NFStreamer(source=source, udps=ExtraPlugin(), **options(job)):
+        fill_row(rows.next(), flow, origin)
+    rows.flush()
 
 
-def main() -> None:
-    """Read a job, meter its chains in order, report each as done or failed."""
-    job = json.load(sys.stdin)
+def options(job: dict[str, Any]) -> dict[str, Any]:
+    """What NFStreamer is told beside its source and its plugin."""
+    return {
+        "idle_timeout": job["idle_timeout_s"],
+        "active_timeout": job["active_timeout_s"],
+        "accounting_mode": 0,
+        "statistical_analysis": True,
+        "n_dissections": DISSECTED_PACKETS,
+        "n_meters": 1,
+    }
+
+
+def standard_output() -> IO[bytes]:
+    """Where the frames go; from here on this process ends when its meter or its parent does."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # NFStream prints its warnings, which must not mix with the frames.
     # The meter that NFStreamer forks must not keep the pipe open when this process is gone.
     os.register_at_fork(after_in_child=lambda: os.close(out.fileno()))
     _Watch(out).start()
+    return out
+
+
+def main() -> None:
+    """Read a job, meter its chains in order, report each as done or failed."""
+    job = json.load(sys.stdin)
+    out = standard_output()
     for number, paths in zip(job["origins"], job["chains"], strict=True):
         try:
             meter_chain(paths, number, job, out)
         except ValueError as error:
-            _send(out, FAILED, json.dumps({"reason": str(error)}).encode())
+            send(out, FAILED, json.dumps({"reason": str(error)}).encode())
             sys.exit(1)
-        _send(out, CHAIN_DONE, json.dumps({"origin": number}).encode())
+        send(out, CHAIN_DONE, json.dumps({"origin": number}).encode())
 
 
 if __name__ == "__main__":

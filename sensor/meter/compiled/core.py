@@ -44,7 +44,10 @@ _PACKETS_AT_ONCE = 65_536
 
 _SHOWN = attrgetter(*CONTENT_FIELDS)
 
-_NOTHING_COMPILED = frozenset({"interface.py", "live.py"})
+_NOTHING_COMPILED = frozenset({
+    "choice.py", "interface.py", "live.py", "stock.py", "stock_live.py", "stock_live_worker.py",
+    "stock_worker.py",
+})  # fmt: skip
 """Sources that no machine code is made from."""
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from sensor.captures import METERED_LINKTYPES
 from sensor.errors import InputError
-from sensor.meter.compiled.engine import SNAPLEN, libpcap
+from sensor.meter.compiled.engine import SNAPLEN, UnknownEngine, libpcap
 
 _ERROR_BYTES = 256
 _NO_SUCH_DEVICE, _NO_PERMISSION, _NOT_UP, _NO_PROMISCUOUS = -5, -8, -9, -11
@@ -117,8 +117,11 @@ def check(taps: Iterable[Tap]) -> None:
         InputError: one cannot.
     """
     for tap in taps:
-        with contextlib.suppress(InterfaceDown):
-            Interface(tap.name, tap.capture).close()
+        try:
+            with contextlib.suppress(InterfaceDown):
+                Interface(tap.name, tap.capture).close()
+        except UnknownEngine as error:
+            raise InputError(f"{tap.name}: cannot be captured: {error}") from error
 
 
 class Interface:

@@ -1,4 +1,4 @@
-"""The compiled meter for interfaces: threads that capture, and a bounded queue behind them."""
+"""The meter for interfaces: threads that capture, and a bounded queue behind them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from features.flows import Ending, FlowBatch, empty_flows, join_flows
 from features.schema import MeterSettings
@@ -60,7 +61,8 @@ class LiveCounters(MeterCounters):
         queue_full_flows: flow records dropped because the consumer was too slow.
         queue_full_packets: the packets of those.
         no_memory: packets of flows for which there was no memory.
-        late_flows: flow records that the consumer had not taken when its time to stop was over.
+        late_flows: flow records that the consumer had not taken when its time to stop was over;
+            of those that were still in stock NFStreamer nothing is known.
         late_packets: the packets of those.
     """
 
@@ -73,6 +75,35 @@ class LiveCounters(MeterCounters):
     no_memory: int = 0
     late_flows: int = 0
     late_packets: int = 0
+
+
+class Table(Protocol):
+    """What a capture thread needs of a flow table: see :class:`FlowTable`."""
+
+    @property
+    def control(self) -> Any:
+        """By name: read, ignored, failed, evicted, now_us, tick_us, packets_at_once."""
+
+    def warm(self) -> None:
+        """Do what takes long before packets come."""
+
+    def listen(self, handle: int) -> None:
+        """Go on with an open interface, libpcap's handle."""
+
+    def read(self) -> tuple[int, FlowBatch | None]:
+        """Read packets; NOTHING_NOW or another reason why that ended, and finished flows."""
+
+    def clock(self, now_us: int) -> Iterator[FlowBatch]:
+        """Move the time without a packet; the flows that it ends."""
+
+    def end(self, ending: Ending) -> Iterator[FlowBatch]:
+        """End every flow; empty batches while that takes time."""
+
+    def discard(self) -> tuple[int, int]:
+        """Drop what is left; its flows and packets."""
+
+    def free(self) -> None:
+        """Give everything back."""
 
 
 class FlowQueue:
@@ -151,7 +182,7 @@ class _Worker:
     """One thread: one socket on an interface, one flow table."""
 
     def __init__(
-        self, share: _Share, origin: int, name: str, table: FlowTable,
+        self, share: _Share, origin: int, name: str, table: Table,
         capture: CaptureSettings, group: int | None, speaks: bool,
     ) -> None:  # fmt: skip
         """Open the interface, if it is up.
@@ -309,6 +340,7 @@ class _Worker:
             # What the table gives back is more than what the queue takes.
             self._hand_on(flows, bounded=False)
         self.counts.late_flows, self.counts.late_packets = self._table.discard()
+        self._count()  # once more: stock NFStreamer tells what it ignored at the end only
 
     def free(self) -> None:
         """Give everything back; the thread has ended, or was never started."""
@@ -332,6 +364,7 @@ class LiveMeter:
         options: Options | None = None, *, capture: CaptureSettings | None = None,
         threads: int = 1, queue_flows: int = QUEUE_FLOWS, stop_within_s: float = math.inf,
         wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        new_table: Callable[[], Table] | None = None,
     ) -> None:  # fmt: skip
         """Open the interfaces; one that is down is waited for.
 
@@ -344,6 +377,7 @@ class LiveMeter:
             queue_flows: flows that may wait for the consumer, before the end.
             stop_within_s: how long, from :meth:`stop` on, flows are handed on.
             wall_us: the time in microseconds since the epoch, of the clock that packets have.
+            new_table: makes what each thread meters with, if it is not the compiled flow table.
 
         Raises:
             InputError: an interface cannot be captured; nothing is left open.
@@ -357,12 +391,13 @@ class LiveMeter:
         self._workers: list[_Worker] = []
         options, capture = options or Options(), capture or CaptureSettings()
         self.early = options.early
+        new_table = new_table or (lambda: FlowTable(settings, clock_us, options))
         try:
             for origin, each in enumerate(interfaces):
                 tap = each if isinstance(each, Tap) else Tap(each, capture, threads)
                 group = fanout_group() if tap.threads > 1 else None
                 for number in range(tap.threads):
-                    table = FlowTable(settings, clock_us, options)
+                    table = new_table()
                     try:
                         table.warm()
                         self._workers.append(_Worker(
