@@ -95,6 +95,14 @@ def _positive(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    """Parses a number above 0 and below 1."""
+    value = _positive(text)
+    if value >= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not below 1")
+    return value
+
+
 def _captures_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-r", "--read", dest="captures", type=Path, nargs="+", action="extend", required=True,
@@ -396,10 +404,33 @@ def _evaluate_parser(commands: Commands) -> None:
         description="Trains on benign rows, tests once on the labelled test rows, and reports "
         "mean and standard deviation over seeds.",
     )  # fmt: skip
-    _model_argument(parser)
-    _data_arguments(parser)
-    parser.add_argument("--seeds", type=_whole(1), default=3, help="how many (%(default)s)")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT.json", help="also write JSON")
+    parser.add_argument(
+        "--model", default="vae", metavar="KIND",
+        help="kind of model as train takes it, or a baseline: knn, knn-distance, svm, "
+        "one-class-svm, isolation-forest, pca, mahalanobis, random-forest or gradient-boosting "
+        "(%(default)s)",
+    )  # fmt: skip
+    _data_set_arguments(parser)
+    parser.add_argument(
+        "--all", action="store_true",
+        help="every kind and baseline, set of features and trial, with hidden attacks and "
+        "supervised ceilings; the default kind first. Takes hours",
+    )  # fmt: skip
+    parser.add_argument(
+        "--features", choices=("live", "all", "header"), nargs="+", default=["live"],
+        help="live: what a sensor can measure and describes traffic; all: every column; header: "
+        "KDD's 28 that need no look into sessions (live)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--contaminated", type=_share, nargs="+", default=[], metavar="SHARE",
+        help="also with so many of the training rows replaced by hidden attacks, e.g. 0.01",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=_whole(1), default=5, help="how many (%(default)s)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR|OUT.json",
+        help="write figures as JSON; into a directory also tables and pictures, and a record of "
+        "each training, so that an interrupted evaluation goes on",
+    )  # fmt: skip
     parser.set_defaults(run=run_evaluate)
 
 
@@ -427,17 +458,21 @@ def _model_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+def _data_set_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument("--dataset", required=required, metavar="NAME",
                         help="unsw-nb15, nsl-kdd, kdd99 or cicids2017")  # fmt: skip
     parser.add_argument("--data", type=Path, required=required, metavar="DIR",
                         help="directory with the official files, or one above it")  # fmt: skip
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+
+
+def _data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    _data_set_arguments(parser, required=required)
     parser.add_argument(
         "--features", choices=("live", "all"), default="live",
         help="live: what a sensor can measure and describes traffic; all: every column "
         "(%(default)s)",
     )  # fmt: skip
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
 
 def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
@@ -700,7 +735,7 @@ def run_train(args: argparse.Namespace, console: Console) -> ExitCode:
 
 def run_evaluate(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane evaluate`."""
-    from sensor.train import evaluate
+    from sensor.evaluate import evaluate
 
     return evaluate(args, console)
 

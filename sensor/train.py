@@ -1,4 +1,4 @@
-"""`flowvane train`, `flowvane evaluate` and `flowvane sweep`; imported by those commands only."""
+"""`flowvane train` and `flowvane sweep`; imported by those commands only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,24 +31,20 @@ from sensor.report import Console
 from training.checkpoint import Checkpoint, CheckpointError, CheckpointNotWritten
 from training.datasets import DATASETS
 from training.datasets.base import DataSet, DataSetError, Table
-from training.evaluate import (
-    LIVE_CLOCK_US,
-    PUBLISHED_CLOCK_US,
-    TARGET_FPR,
-    TRIALS,
-    Outcome,
-    Trial,
-    as_measured,
-    chosen_features,
-    mean_sd,
-    run_seed,
-)
-from training.fit import NoAttacks, TooFewRows, fit
+from training.fit import TooFewRows, fit
 from training.loop import Observer
+from training.metrics import mean_sd
 from training.recipes import sizes
 from training.rows import ParquetRows, Rows, RowsError, TableRows
 from training.schedules import SCHEDULES
 from training.sweep import NoLatent, Point, Result, grid, run_point
+from training.trials import (
+    LIVE_CLOCK_US,
+    PUBLISHED_CLOCK_US,
+    TRIALS,
+    as_measured,
+    chosen_features,
+)
 
 _PACKAGES = ("flowvane", "jax", "flax", "optax", "numpy")
 _CONFIG_OPTIONS = ("epochs", "learning_rate", "batch", "patience", "schedule")
@@ -97,7 +93,7 @@ def _tell(notes: Sequence[str], console: Console) -> None:
         console.warn(note)
 
 
-def _windows_note(kind: ModelKind[Any], network: Any, dataset: str) -> tuple[str, ...]:
+def windows_note(kind: ModelKind[Any], network: Any, dataset: str) -> tuple[str, ...]:
     """What stands for hosts where a data set names none."""
     if kind.window(network) == 1:
         return ()
@@ -143,7 +139,7 @@ def _table_source(args: argparse.Namespace, kind: ModelKind[Any], network: Any) 
     keep = np.ones(len(table.rows), bool) if kind.supervised else ~table.attack
     rng = np.random.default_rng(args.seed)
     rows = as_measured(table.schema, table.rows[keep], args.features, rng)
-    notes = (*table.notes, *_windows_note(kind, network, args.dataset))
+    notes = (*table.notes, *windows_note(kind, network, args.dataset))
     return _Source(
         schema=table.schema,
         names=chosen_features(table.schema, args.features),
@@ -325,7 +321,7 @@ def _fit(
             raise
 
 
-# Evaluating
+# Sweeping
 
 
 def _table(title: str, columns: Sequence[str]) -> rich.table.Table:
@@ -335,53 +331,8 @@ def _table(title: str, columns: Sequence[str]) -> rich.table.Table:
     return table
 
 
-_FIGURES = tuple(field.name for field in fields(Outcome))
-
-
 def _cell(values: Sequence[float]) -> str:
     return "{:.4f} ± {:.4f}".format(*mean_sd(list(values)))
-
-
-def evaluate(args: argparse.Namespace, console: Console) -> ExitCode:
-    """Train and test over seeds; print the table, and write JSON if asked to."""
-    _data_set(args.dataset)
-    kind = _kind(args.model)
-    _tell(_windows_note(kind, sizes(args.dataset, kind), args.dataset), console)
-    trials = [trial for trial in TRIALS if trial.dataset == args.dataset]
-    title = f"{kind.name} on {args.dataset}, {args.features} features, {args.seeds} seeds"
-    table = _table(title, ["trial", *(name.replace("_", " ") for name in _FIGURES)])
-    report: dict[str, object] = {
-        "target_fpr": TARGET_FPR, "features": args.features, "model": kind.name,
-    }  # fmt: skip
-    with console.progress("training", len(trials) * args.seeds) as advance:
-        for trial in trials:
-            try:
-                outcomes = _outcomes(args, trial, kind, advance)
-            except (DataSetError, NoAttacks, TooFewRows) as error:
-                place = "" if isinstance(error, DataSetError) else f"{args.data}: "
-                if trial.optional or isinstance(error, NoAttacks):
-                    console.warn(f"{trial.name} is left out: {place}{error}")
-                    continue
-                console.error(f"{place}{error}")
-                return ExitCode.DATASET
-            columns = {name: [getattr(each, name) for each in outcomes] for name in _FIGURES}
-            report[trial.name] = {"title": trial.title, "seeds": columns}
-            table.add_row(trial.title, *map(_cell, columns.values()))
-    console.show(table)
-    _write(args.output, report)
-    return ExitCode.OK
-
-
-def _outcomes(
-    args: argparse.Namespace, trial: Trial, kind: ModelKind[Any], advance: Callable[[float], None]
-) -> list[Outcome]:
-    """Figures of each seed."""
-    tables = trial.load(args.data)
-    outcomes = []
-    for seed in range(args.seeds):
-        outcomes.append(run_seed(trial, tables, args.features, seed, kind))
-        advance(1)
-    return outcomes
 
 
 def _write(output: Path | None, report: dict[str, object]) -> None:
@@ -394,15 +345,12 @@ def _write(output: Path | None, report: dict[str, object]) -> None:
         raise OutputError(f"{output}: {(error.strerror or str(error)).lower()}") from error
 
 
-# Sweeping
-
-
 def sweep(args: argparse.Namespace, console: Console) -> ExitCode:
     """Train and test at every point of a grid; print the table, and write JSON if asked to."""
     _data_set(args.dataset)
     kind = _kind(args.model)
     network = sizes(args.dataset, kind)
-    _tell(_windows_note(kind, network, args.dataset), console)
+    _tell(windows_note(kind, network, args.dataset), console)
     trial = next(trial for trial in TRIALS if trial.dataset == args.dataset)
     try:
         points = grid(kind.training, network, args.learning_rates, args.epoch_counts, args.latents)

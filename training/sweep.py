@@ -16,15 +16,8 @@ import numpy as np
 from models.kinds.base import ModelKind
 from models.recipe import FitConfig
 from training.datasets.base import Table
-from training.evaluate import (
-    FeatureSet,
-    Outcome,
-    Trial,
-    as_measured,
-    outcome_of,
-    score_in_order,
-    train_on,
-)
+from training.evaluate import Outcome, outcome_of, prepare, score_in_order, train_on
+from training.trials import FeatureSet, Trial
 
 
 class NoLatent(ValueError):
@@ -99,18 +92,13 @@ def run_point(
     Raises:
         TooFewRows: there are too few rows to train on.
     """
-    rng = np.random.default_rng(seed)
-    split, schema = trial.split(tables, rng, kind.supervised), tables[0].schema
-    detector = train_on(
-        trial, split, schema, features, seed, rng, kind,
-        point.config(kind.training), point.network(network),
-    )  # fmt: skip
-    rows = as_measured(schema, split.rows, features, rng)
+    task = prepare(trial, tables, features, seed, supervised=kind.supervised)
+    detector = train_on(task, kind, point.config(kind.training), point.network(network))
     losses = [entry["validation"] for entry in detector.provenance["history"]]
     best = int(np.argmin(losses))
     return Result(
         held_out_loss=losses[best],
         best_epoch=best + 1,
         epochs_run=len(losses),
-        outcome=outcome_of(score_in_order(detector, rows), rows[:, detector.columns], split.attack),
+        outcome=outcome_of(score_in_order(detector, task.split.rows), task.used, task.split.attack),
     )

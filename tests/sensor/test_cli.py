@@ -46,12 +46,16 @@ from tests.helpers import (
     syn,
     untrained,
 )
+from training.baselines import BASELINES
+from training.cells import CeilingCell, Drawn, TrialCell
 from training.datasets import DATASETS
+from training.datasets.base import DataSetError, Table
 from training.datasets.files import Expected
+from training.datasets.kdd99 import Kdd99
 from training.datasets.nsl_kdd import TEST_FILE, TRAIN_FILE, NslKdd
-from training.evaluate import Outcome
 from training.fit import NoAttacks
 from training.loop import EpochNews
+from training.metrics import figures
 from training.recipes import RECIPES
 
 SYNS = tuple(syn(port) for port in range(2000, 2010))
@@ -854,12 +858,20 @@ def test_a_number_that_makes_no_sense_is_refused(
 
 @pytest.fixture
 def fake_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outcomes that the test knows, instead of minutes of training."""
+    """Records that the test knows, instead of minutes of training."""
 
-    def run_seed(trial: Any, tables: Any, features: str, seed: int, kind: Any) -> Outcome:
-        return Outcome(0.9 + 0.02 * seed, 0.8, 0.01, 0.5, 0.7)
+    def run_cell(self: TrialCell, tables: Any) -> tuple[dict[str, Any], Drawn]:
+        score, attack = np.arange(100.0), np.arange(100) % 2 == 1
+        found = figures(score, attack, {"held_out_99": 90.0})
+        found |= {"auroc": 0.9 + 0.02 * self.seed, "average_precision": 0.8}
+        record = {
+            "seconds": {"learn": 0.1}, "history": [{"train": 2.0, "validation": 1.0}] * 2,
+            "all": found, "distinct": found,
+            "categories": {"smurf": {"rows": 50, "recall": 0.5, "auroc": 0.7}},
+        }  # fmt: skip
+        return record, Drawn(score, attack, np.empty((0, 0)), np.empty(0, np.str_))
 
-    monkeypatch.setattr(train_module, "run_seed", run_seed)
+    monkeypatch.setattr(TrialCell, "run", run_cell)
 
 
 @pytest.mark.usefixtures("fake_seeds")
@@ -884,17 +896,103 @@ def test_a_report_that_cannot_be_written_is_named(kdd_data: Path, tmp_path: Path
     the_line(ran, 5, output)
 
 
+@pytest.mark.usefixtures("fake_seeds")
+def test_an_evaluations_folder_has_tables_pictures_and_records(
+    kdd_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("evaluate", "--dataset", "nsl-kdd", "--data", kdd_data, "--seeds", 2,
+                 "--features", "all", "header", "--contaminated", "0.05", "-o", tmp_path / "out",
+                 )  # fmt: skip
+    ran = run(*arguments)
+    assert (ran.code, ran.err) == (0, "")
+    assert "header; 5 % hidden" in ran.out
+    page = (tmp_path / "out" / "evaluation.md").read_text()
+    assert "| vae | 2 | 0.9100 ± 0.0141 | 0.8000 ± 0.0000 |" in page
+    assert "| smurf | 50 | 50.00 ± 0.00 % | 0.7000 ± 0.0000 |" in page
+    assert "| AUROC of | none hidden | 5 % hidden |" in page
+    linked = re.findall(r"\((pictures/[^)]*)\)", page)
+    assert len(linked) == 2 * 5  # two curves; scores, confusion, losses; for two sets of features
+    assert all((tmp_path / "out" / name).read_bytes()[:4] == b"\x89PNG" for name in linked)
+    report = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert [group["contamination"] for group in report["groups"]] == [0.0, 0.05] * 2
+    np.testing.assert_allclose(report["groups"][0]["figures"]["all.auroc"], [0.91, 0.014142])
+    # All is found again, nothing run again.
+    monkeypatch.setattr(TrialCell, "run", None)
+    assert run(*arguments).out == ran.out
+
+
+@pytest.mark.usefixtures("fake_seeds")
+def test_an_evaluation_without_matplotlib_has_no_pictures_and_says_so(
+    kdd_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    ran = run("evaluate", "--dataset", "nsl-kdd", "--data", kdd_data, "--seeds", 1,
+              "-o", tmp_path / "out")  # fmt: skip
+    assert ran.code == 0
+    assert "pip install 'flowvane[research]'" in ran.lines[0]
+    assert "pictures/" not in (tmp_path / "out" / "evaluation.md").read_text()
+
+
+@pytest.mark.usefixtures("fake_seeds")
+def test_all_of_an_evaluation_is_everything_of_its_data_set(
+    kdd_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folds = [{"accuracy": 0.9, "f1": 0.9, "auroc": 0.9}]
+    monkeypatch.setattr(
+        CeilingCell, "run", lambda self, tables: ({"seconds": {"learn": 0.1}, "folds": folds}, None)
+    )
+    ran = run("evaluate", "--dataset", "nsl-kdd", "--data", kdd_data, "--seeds", 1, "--all",
+              "-o", tmp_path / "out.json")  # fmt: skip
+    assert ran.code == 0
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert {group["model"] for group in report["groups"]} >= {*KINDS, *BASELINES}
+    assert {cell["model"] for cell in report["ceilings"]} == {"gradient-boosting", "random-forest"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--features", "header"), ("--contaminated", "1.5"), ("--contaminated", "0")]
+)
+def test_what_cannot_be_evaluated_is_refused(arguments: tuple[str, str], tmp_path: Path) -> None:
+    ran = run("evaluate", "--dataset", "unsw-nb15", "--data", tmp_path, *arguments)
+    assert ran.code == 2
+    assert arguments[0] in ran.lines[-1]
+
+
 def test_trials_without_attacks_to_learn_from_are_left_out(
     kdd_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without(*_: Any) -> Outcome:
+    def without(*_: Any) -> Any:
         raise NoAttacks("0 attacks are too few")
 
-    monkeypatch.setattr(train_module, "run_seed", without)
+    monkeypatch.setattr(TrialCell, "run", without)
     ran = run("evaluate", "--dataset", "nsl-kdd", "--data", kdd_data, "--model", "classifier")
     assert ran.code == 0
     (line,) = ran.lines
     assert line == f"flowvane: warning: nsl-kdd is left out: {kdd_data}: 0 attacks are too few"
+
+
+@pytest.mark.usefixtures("fake_seeds")
+@pytest.mark.parametrize("missing", ["test", "train"])
+def test_an_optional_trial_is_left_out_with_a_warning(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Partly(Kdd99):
+        def load(self, directory: Path, part: str) -> Table:
+            if part == missing:
+                raise DataSetError(f"no file of part {part}")
+            return Table(self.schema, *(np.empty(0),) * 3, ())  # type: ignore[arg-type]
+
+    monkeypatch.setitem(DATASETS, "kdd99", Partly())
+    ran = run("evaluate", "--dataset", "kdd99", "--data", tmp_path, "--seeds", 1)
+    assert f"no file of part {missing}" in ran.err
+    if missing == "test":
+        assert ran.code == 0
+        (line,) = ran.lines
+        assert "warning: kdd99 is left out: " in line
+        assert "half of the ten per cent" in ran.out
+        assert "to the corrected test data" not in ran.out
+    else:
+        the_line(ran, 6, "error: ")
 
 
 def test_a_sweep_marks_the_lowest_held_out_loss(kdd_data: Path, tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from models.recipe import FitConfig
 from tests.helpers import TOY, TOY_FIT, VARIANTS, toy_attacks, toy_rows
 from training import sweep
 from training.datasets.base import Table
-from training.evaluate import TRIALS, run_seed
+from training.evaluate import outcome_of, prepare, score_in_order, train_on
 from training.sweep import NoLatent, Point, grid, run_point
+from training.trials import TRIALS
 
 
 def test_all_combinations_and_no_others() -> None:
@@ -46,5 +47,7 @@ def test_a_point_is_trained_and_tested_like_any_other(monkeypatch: pytest.Monkey
     result = run_point(point, trial, tables, "live", 1, kind, network)
     assert (result.epochs_run, 1 <= result.best_epoch <= 3) == (3, True)
     config, small = point.config(TOY_FIT), replace(network, latent=2)
-    assert result.outcome == run_seed(trial, tables, "live", 1, kind, config, small)
+    task = prepare(trial, tables, "live", 1)
+    scores = score_in_order(train_on(task, kind, config, small), task.split.rows)
+    assert result.outcome == outcome_of(scores, task.used, task.split.attack)
     assert sweep.Result is type(result)
