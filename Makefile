@@ -7,8 +7,9 @@ SAMPLE := build/sample.pcap
 PCAP ?= $(SAMPLE)
 LOG_DIR ?= build/triage
 MODEL ?=
+DATA ?= $(or $(FLOWVANE_CORPUS),../shared/data)
 
-.PHONY: run test lint format bench fuzz flood docs clean
+.PHONY: run test lint format bench fuzz flood docs results clean
 
 # A capture of one's own is no target: a missing one is flowvane's to name.
 run: $(VENV)/.runtime $(if $(filter $(SAMPLE),$(PCAP)),$(SAMPLE))
@@ -38,6 +39,10 @@ docs: $(VENV)/.dev
 	$(BIN)/flowvane config docs -o docs/configuration.md
 	$(BIN)/flowvane config schema -o systemd/flowvane.schema.json
 	$(BIN)/flowvane config dump -o systemd/flowvane.yaml
+
+# Hours; goes on where it was interrupted. ARGS="--minutes 60" writes what there is after an hour.
+results: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.results $(DATA) $(ARGS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.speed $(ARGS)
