@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if news.record is not None:
                 results.append((news.cell, news.record))
             elif news.note:
-                notes.append(f"{news.cell.source}: {news.note}")
+                notes.append(f"{news.cell.source}: {news.note.removeprefix(f'{args.data}: ')}")
     except (DataSetError, RecordError) as error:
         print(f"benchmarks.results: {error}", file=sys.stderr)
         return 1

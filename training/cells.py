@@ -26,7 +26,7 @@ from training.evaluate import Task, first_of_each, prepare
 from training.fit import TooFewRows
 from training.metrics import by_category, calibrated_threshold, figures
 from training.sources import digest
-from training.trials import TRIALS, FeatureSet, chosen_features
+from training.trials import TRIALS, FeatureSet, TooFewToHideError, chosen_features
 
 CALIBRATED = {"held_out_99": 0.01, "held_out_95": 0.05, "held_out_92": 0.08}
 """Thresholds from held-out benign rows, and their false-positive rates."""
@@ -238,5 +238,5 @@ def left_out(cell: Cell, tables: tuple[Table, ...]) -> tuple[Record, Drawn | Non
     """Run a cell; where its rows are not enough, the record says so instead."""
     try:
         return cell.run(tables)
-    except (TooFewRows, OneClassError) as error:
+    except (TooFewRows, OneClassError, TooFewToHideError) as error:
         return {"left_out": str(error), "because": type(error).__name__}, None

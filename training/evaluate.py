@@ -83,7 +83,8 @@ def prepare(
 
     Raises:
         NoSuchFeatures: the data set has no such features.
-        ValueError: there are too few attacks to hide, or they are trained on anyway.
+        TooFewToHideError: there are too few attacks to hide.
+        ValueError: attacks are to be hidden that are trained on anyway.
     """
     rng, schema = np.random.default_rng(seed), tables[0].schema
     names = chosen_features(schema, features)

@@ -27,6 +27,10 @@ class NoSuchFeatures(ValueError):
     """A schema has no such set of features."""
 
 
+class TooFewToHideError(ValueError):
+    """There are fewer attacks than are to be hidden."""
+
+
 def feature_sets(schema: Schema) -> tuple[FeatureSet, ...]:
     """The sets of features that a schema has."""
     return ("all", "live", "header") if schema.name == "kdd" else ("all", "live")
@@ -183,7 +187,8 @@ def contaminated(split: Split, share: float, rng: np.random.Generator) -> Split:
         rng: draws them, and their places.
 
     Raises:
-        ValueError: attacks are trained on anyway, or the test would be left without any.
+        TooFewToHideError: the test would be left without attacks.
+        ValueError: attacks are trained on anyway.
     """
     if split.train_attack.any():
         raise ValueError("attacks are trained on as such: nothing can be hidden")
@@ -191,7 +196,7 @@ def contaminated(split: Split, share: float, rng: np.random.Generator) -> Split:
     hidden = int(share / (1 - share) * benign)
     attacks = np.flatnonzero(split.attack)
     if hidden >= len(attacks):
-        raise ValueError(f"{hidden} attacks are to be hidden, there are {len(attacks)}")
+        raise TooFewToHideError(f"{hidden} attacks are to be hidden, there are {len(attacks)}")
     drawn = rng.permutation(attacks)[:hidden]
     place = np.sort(rng.integers(0, benign + 1, hidden))
     keep = np.ones(len(split.rows), bool)

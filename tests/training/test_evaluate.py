@@ -19,7 +19,7 @@ from tests.training.test_trials import BENIGN, marked_table
 from training import cells as cells_module
 from training import contenders, sources
 from training.baselines import BASELINES
-from training.cells import CeilingCell, Record, TrialCell
+from training.cells import CeilingCell, Record, TrialCell, left_out
 from training.contenders import CONTENDERS, KindContender, Learnt
 from training.datasets.base import DataSetError, Table
 from training.evaluate import TARGET_FPR, Task, outcome_of, prepare
@@ -141,6 +141,12 @@ def test_contenders_learn_and_tell_attacks(model: str) -> None:
     if model == "isolation-forest":
         hidden, _ = replace(cell, contamination=0.1).run(tables)
         assert hidden["all"]["rows"]["attacks"] == 200 - 1200 // 9
+
+
+def test_too_few_attacks_to_hide_are_a_record_of_their_own() -> None:
+    table = marked_table(SCHEMAS["kdd"], 0, attacks=2)
+    record, drawn = left_out(TrialCell("nsl-kdd", "all", "pca", 0, 0.1), (table, table))
+    assert (record["because"], drawn) == ("TooFewToHideError", None)
 
 
 def test_a_ceiling_is_of_folds(monkeypatch: pytest.MonkeyPatch) -> None:

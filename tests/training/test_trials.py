@@ -18,6 +18,7 @@ from training.trials import (
     TRIALS,
     NoSuchFeatures,
     Split,
+    TooFewToHideError,
     Trial,
     as_measured,
     chosen_features,
@@ -187,7 +188,7 @@ def test_hidden_attacks_are_drawn_by_the_seed() -> None:
 
 def test_what_cannot_be_hidden_is_refused() -> None:
     split = marked_split(attacks=5)
-    with pytest.raises(ValueError, match="there are 5"):
+    with pytest.raises(TooFewToHideError, match="there are 5"):
         contaminated(split, 0.1, np.random.default_rng(0))
     labelled = Split(split.rows, split.attack, split.rows, split.attack, split.category)
     with pytest.raises(ValueError, match="nothing can be hidden"):
