@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -106,6 +107,14 @@ def need_tools(*names: str) -> None:
         pytest.fail(f"not installed: {', '.join(missing)}", pytrace=False)
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+def until(true: Callable[[], bool], patience_s: float = 20.0) -> None:
+    """Wait for something that other threads or processes do; a test that waits longer hangs."""
+    end = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < end, "it never came to pass"
+        time.sleep(0.002)
 
 
 # Rows and detectors
