@@ -2,26 +2,39 @@
 
 What each reader needs (docs/eve.md): six fractional digits and ``+hhmm`` in timestamps, the
 time of the flow's last packet, an ``alert`` event, ids within their usual ranges, and our own
-details only in ``alert.metadata``, as arrays of strings.
+details only where both schemas are open: in ``alert.metadata``, as arrays of strings, and outside
+of alerts in ``metadata.flowints``, integers, and ``metadata.flowvars``.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
-from features.flows import Ending
+from features.flows import Ending, FlowBatch, TcpFlag
+from features.schema import FloatArray
 from sensor.identity import address_texts, community_ids, flow_ids
-from sensor.verdict import Alerts
+from sensor.signatures import SIGNATURES, Kind, kinds_of, signature_id
+from sensor.verdict import Alerts, GroupReport, Reason, Reasons
+
+if TYPE_CHECKING:
+    from models.detector import Scores
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_US = 253_402_300_799_999_999  # 9999-12-31, the end of what a timestamp can say
-_ICMP, _ICMP6 = 1, 58
+_ICMP, _TCP, _ICMP6 = 1, 6, 58
+_NEW = 8
+_FLAG_NAMES = [
+    (TcpFlag.SYN, "syn"), (TcpFlag.FIN, "fin"), (TcpFlag.RST, "rst"), (TcpFlag.PSH, "psh"),
+    (TcpFlag.ACK, "ack"), (TcpFlag.URG, "urg"), (TcpFlag.ECE, "ecn"), (TcpFlag.CWR, "cwr"),
+]  # fmt: skip
 _PORT_PROTOCOLS = frozenset({6, 17, 132, 136})
 
 PROTOCOL_NAMES = {
@@ -51,13 +64,27 @@ _FLOW_REASON: dict[int, str] = {
 }
 """Why Suricata says a flow ended; one that goes on (Ending.EARLY) has no reason."""
 
-SID_OF_MODEL = {"unsw-nb15": 1_000_001, "nsl-kdd": 1_000_002}
-"""Signature ids of the models that ship; others get one from :func:`signature_id`."""
+_SCORE_PARTS, _P_PARTS = 1_000, 1_000_000_000
+_MOST = 2**53  # up to there a reader that takes numbers for doubles is exact, too
 
 
-def signature_id(model: str) -> int:
-    """A stable id in the range for local rules, 1000000-1999999."""
-    return SID_OF_MODEL.get(model, 1_100_000 + zlib.crc32(model.encode()) % 900_000)
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How events are written, the same for all events of an output.
+
+    Attributes:
+        version: of Suricata, whose schema is kept to: 7 (valid under 8.0, too) or 8, which has
+            numbers of ours in ``alert.context``, and ``ip_v``.
+        host: name of the sensor, or None.
+        community_id: whether events have one.
+    """
+
+    version: int = 7
+    host: str | None = None
+    community_id: bool = True
+
+
+PLAIN = Style()
 
 
 def timestamp(time_us: int) -> str:
@@ -82,6 +109,7 @@ class _Flow(NamedTuple):
     first_us: int
     last_us: int
     protocol: int
+    ip_version: int
     src_port: int
     dst_port: int
     vlan_id: int
@@ -95,8 +123,12 @@ class _Flow(NamedTuple):
     application: bytes
 
 
+_Part = tuple[str, dict[str, Any]]
+"""A key of an event, and what stands there."""
+
+
 def alert_events(
-    alerts: Alerts, model: str, places: Iterable[Mapping[str, str]]
+    alerts: Alerts, model: str, places: Iterable[Mapping[str, str]], style: Style = PLAIN
 ) -> Iterator[dict[str, Any]]:
     """The EVE events of ``[A]`` alerts.
 
@@ -104,21 +136,67 @@ def alert_events(
         alerts: the flows and why they are anomalous.
         model: name of the model.
         places: where each was seen: ``{"in_iface": …}`` or ``{"pcap_filename": …}``.
+        style: how to write them.
     """
-    flows = alerts.flows
+    parts = ((("alert", alert),) for alert in _alert_parts(alerts, model, style))
+    return _events("alert", alerts.flows, places, parts, style)
+
+
+def anomaly_events(
+    alerts: Alerts, model: str, places: Iterable[Mapping[str, str]], style: Style = PLAIN
+) -> Iterator[dict[str, Any]]:
+    """As :func:`alert_events`, but with ``event_type`` `anomaly`."""
+    return _events("anomaly", alerts.flows, places, _anomaly_parts(alerts, model), style)
+
+
+def flow_events(
+    flows: FlowBatch, scores: Scores, alerted: NDArray[np.bool_], model: str,
+    places: Iterable[Mapping[str, str]], style: Style = PLAIN,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """The EVE `flow` events of ``[B]`` flows.
+
+    Args:
+        flows: the flows.
+        scores: what `model` says of them.
+        alerted: whether each is an alert, or is counted in one.
+        model, places, style: as for :func:`alert_events`.
+    """
+    by = [{"key": "flowvane_model", "value": model}]
+    parts = (
+        (
+            *((("tcp", _tcp(*flags)),) if protocol == _TCP else ()),
+            ("metadata", {"flowints": numbers, "flowvars": by}),
+        )
+        for protocol, flags, numbers in zip(
+            flows["protocol"].tolist(),
+            zip(flows["src_tcp_flags"].tolist(), flows["dst_tcp_flags"].tolist(), strict=True),
+            _flowints(scores.score, scores.p_value), strict=True,
+        )
+    )  # fmt: skip
+    events = _events("flow", flows, places, parts, style)
+    for event, state, alert in zip(events, _states(flows), alerted.tolist(), strict=True):
+        event["flow"]["state"], event["flow"]["alerted"] = state, alert
+        yield event
+
+
+def _events(
+    event_type: str, flows: FlowBatch, places: Iterable[Mapping[str, str]],
+    parts: Iterable[Sequence[_Part]], style: Style,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Events on ``[B]`` flows, with parts that only this type of event has."""
     # Whole columns at once: an item of a structured array costs a microsecond.
     columns = (flows[name].tolist() for name in _Flow._fields)
-    names = zip(*address_texts(flows), flow_ids(flows), community_ids(flows), strict=True)
+    communities = community_ids(flows) if style.community_id else [None] * len(flows)
+    names = zip(*address_texts(flows), flow_ids(flows), communities, strict=True)
     rows = map(_Flow._make, zip(*columns, strict=True))
-    for flow, own, place, what in zip(
-        rows, names, places, _alert_parts(alerts, model), strict=True
-    ):
-        yield _event(flow, own, place, what)
+    for flow, own, place, more in zip(rows, names, places, parts, strict=True):
+        yield _event(event_type, flow, own, place, more, style)
 
 
 def _event(
-    flow: _Flow, names: tuple[str, str, int, str], place: Mapping[str, str], alert: dict[str, Any]
-) -> dict[str, Any]:
+    event_type: str, flow: _Flow, names: tuple[str, str, int, str | None],
+    place: Mapping[str, str], parts: Sequence[_Part], style: Style,
+) -> dict[str, Any]:  # fmt: skip
     src_ip, dst_ip, number, community = names
     ends: dict[str, Any] = {"src_ip": src_ip, "dest_ip": dst_ip}
     if flow.protocol in _PORT_PROTOCOLS:
@@ -131,20 +209,24 @@ def _event(
         "timestamp": last,
         "flow_id": number,
         **place,
-        "event_type": "alert",
+        "event_type": event_type,
         **ends,
         "proto": PROTOCOL_NAMES.get(flow.protocol) or f"{flow.protocol:03d}",
     }
+    if style.version >= _NEW:
+        event["ip_v"] = flow.ip_version
     if flow.vlan_id:
         event["vlan"] = [flow.vlan_id]
     if flow.protocol in (_ICMP, _ICMP6):
         event["icmp_type"], event["icmp_code"] = flow.icmp_type, flow.icmp_code
-    event["community_id"] = community
+    if community is not None:
+        event["community_id"] = community
     name = app_proto(flow.application)
     if name:
         event["app_proto"] = name
-    event["direction"] = "to_server"
-    event["alert"] = alert
+    if event_type != "flow":  # Suricata's flow events have no direction, and name no ends twice
+        event["direction"] = "to_server"
+    event.update(parts)
     event["flow"] = {
         "pkts_toserver": flow.src_packets,
         "pkts_toclient": flow.dst_packets,
@@ -154,45 +236,147 @@ def _event(
         "end": last,
         "age": (flow.last_us - flow.first_us) // 1_000_000,
         **({"reason": reason} if (reason := _FLOW_REASON.get(flow.ending)) else {}),
-        **ends,
+        **(ends if event_type != "flow" else {}),
     }
+    if style.host is not None:
+        event["host"] = style.host
     return event
 
 
-def _alert_parts(alerts: Alerts, model: str) -> Iterator[dict[str, Any]]:
+def _states(flows: FlowBatch) -> list[str]:
+    """How far each flow got, in Suricata's words: `new`, `established` or `closed`."""
+    states = np.where(flows["dst_packets"] > 0, "established", "new")
+    for side in ("src", "dst"):
+        gone = flows[f"{side}_tcp_flags"] & (TcpFlag.FIN | TcpFlag.RST)
+        states[(flows["protocol"] == _TCP) & (gone != 0)] = "closed"
+    found: list[str] = states.tolist()
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _tcp(to_server: int, to_client: int) -> dict[str, Any]:
+    """The ``tcp`` object of a flow: the flags seen, as numbers and by name."""
+    both = to_server | to_client
+    return {
+        "tcp_flags": f"{both:02x}",
+        "tcp_flags_ts": f"{to_server:02x}",
+        "tcp_flags_tc": f"{to_client:02x}",
+        **{name: True for flag, name in _FLAG_NAMES if both & flag},
+    }
+
+
+def _flowints(score: FloatArray, p_value: FloatArray) -> Iterator[dict[str, int]]:
+    """Scores as integers: no other numbers are allowed outside of alerts."""
+    most = _MOST / _SCORE_PARTS
+    thousandths = np.clip(np.nan_to_num(score), -most, most) * _SCORE_PARTS
+    for own, p in zip(thousandths.tolist(), p_value.tolist(), strict=True):
+        yield {"flowvane_score_milli": round(own), "flowvane_p_value_ppb": round(p * _P_PARTS)}
+
+
+def _anomaly_parts(alerts: Alerts, model: str) -> Iterator[Sequence[_Part]]:
+    """The ``anomaly`` and ``metadata`` objects of ``[A]`` alerts."""
+    columns = (
+        _flowints(alerts.score, alerts.p_value), alerts.severity.tolist(),
+        alerts.flows["application"].tolist(), kinds_of(alerts.flows).tolist(), alerts.reasons,
+        alerts.reports or [None] * len(alerts),
+    )  # fmt: skip
+    for numbers, severity, application, kind, reasons, report in zip(*columns, strict=True):
+        numbers["flowvane_severity"] = severity
+        told = [("model", model), ("application", application.decode() or "Unknown")]
+        told += [("feature", _reason_text(reason)) for reason in reasons]
+        if report is not None:
+            numbers |= {f"flowvane_{name}": value for name, value in _group_numbers(report).items()}
+            told += [("group_event", report.event), ("group_by", report.by)]
+        yield (
+            ("anomaly", {
+                "type": "flow", "event": f"anomalous_{Kind(kind).name.lower()}",
+                "code": signature_id(model, kind),
+            }),
+            ("metadata", {
+                "flowints": numbers,
+                "flowvars": [{"key": f"flowvane_{name}", "value": value} for name, value in told],
+            }),
+        )  # fmt: skip
+
+
+def _reason_text(reason: Reason) -> str:
+    feature, observed, expected, part = reason
+    return f"{feature} observed={observed} expected={expected} part={part:.2f}"
+
+
+def _group_numbers(report: GroupReport) -> dict[str, int]:
+    return {"group_id": report.number, "count": report.count, "total": report.total}
+
+
+def _alert_parts(alerts: Alerts, model: str, style: Style) -> Iterator[dict[str, Any]]:
     """The ``alert`` objects of ``[A]`` alerts."""
-    sid = signature_id(model)
+    sids = {kind: signature_id(model, kind) for kind in Kind}
     columns = (
         alerts.flows["application"].tolist(), alerts.score.tolist(), alerts.p_value.tolist(),
-        alerts.severity.tolist(), alerts.reasons,
+        alerts.severity.tolist(), kinds_of(alerts.flows).tolist(), alerts.reasons,
+        alerts.reports or [None] * len(alerts),
     )  # fmt: skip
-    for application, score, p_value, severity, reasons in zip(*columns, strict=True):
-        name = application.decode() or "Unknown"
-        what = name if name != "Unknown" else "network"
-        yield {
+    for application, score, p_value, severity, kind, reasons, report in zip(*columns, strict=True):
+        metadata = {
+            "model": [model],
+            "score": [f"{score:.4f}"],
+            "p_value": [f"{p_value:.6g}"],
+            "features": [_reason_text(reason) for reason in reasons],
+            "application": [application.decode() or "Unknown"],
+        }
+        if report is not None:
+            metadata |= _group_texts(report)
+        alert = {
             "action": "allowed",
             "gid": 1,
-            "signature_id": sid,
+            "signature_id": sids[kind],
             "rev": 1,
-            "signature": f"flowvane: anomalous {what} flow",
+            "signature": SIGNATURES[kind],
             "category": "Potentially Bad Traffic",
             "severity": severity,
-            "metadata": {
-                "model": [model],
-                "score": [f"{score:.4f}"],
-                "p_value": [f"{p_value:.6g}"],
-                "features": [
-                    f"{feature} observed={observed} expected={expected} part={part:.2f}"
-                    for feature, observed, expected, part in reasons
-                ],
-                "application": [name],
-            },
+            "metadata": metadata,
         }
+        if style.version >= _NEW:
+            alert["context"] = {"flowvane": _context(model, score, p_value, reasons, report)}
+        yield alert
 
 
-def event_lines(alerts: Alerts, model: str, places: Iterable[Mapping[str, str]]) -> list[bytes]:
+def _group_texts(report: GroupReport) -> dict[str, list[str]]:
+    """What an alert says of its group, as the metadata of both schema versions has it."""
+    ports = f"{report.low_port}-{report.high_port}"
+    return {
+        **{name: [str(value)] for name, value in _group_numbers(report).items()},
+        "group_event": [report.event],
+        "group_by": [report.by],
+        "group_start": [timestamp(report.since_us)],
+        "group_ports": [ports if report.low_port != report.high_port else str(report.low_port)],
+    }
+
+
+def _context(
+    model: str, score: float, p_value: float, reasons: Reasons, report: GroupReport | None
+) -> dict[str, Any]:
+    """What Suricata 8's schema leaves us to fill: the same as the metadata, as numbers."""
+    context: dict[str, Any] = {
+        "model": model,
+        "score": score,
+        "p_value": p_value,
+        "features": [reason._asdict() for reason in reasons],
+    }
+    if report is not None:
+        context["group"] = {
+            **_group_numbers(report), "event": report.event, "by": report.by,
+            "start": timestamp(report.since_us),
+            "ports": {"low": report.low_port, "high": report.high_port},
+        }  # fmt: skip
+    return context
+
+
+def event_lines(
+    alerts: Alerts, model: str, places: Iterable[Mapping[str, str]], style: Style = PLAIN
+) -> list[bytes]:
     """The events of alerts (:func:`alert_events`), each encoded as one line."""
-    return [encode(event) for event in alert_events(alerts, model, places)]
+    return [encode(event) for event in alert_events(alerts, model, places, style)]
 
 
 def encode(event: dict[str, Any]) -> bytes:

@@ -33,15 +33,43 @@ class Reason(NamedTuple):
 Reasons = tuple[Reason, ...]
 
 
+class GroupReport(NamedTuple):
+    """What one event says of a group of alerts (:mod:`sensor.grouping`).
+
+    Attributes:
+        number: what tells the group from others: the `flow_id` of its first alert.
+        event: `first`, `update` or `end`.
+        by: what its alerts share: `pair` (source and destination), `source`, `destination` or
+            `kind` alone.
+        count: alerts since the group's event before this one.
+        total: alerts so far.
+        since_us: time of the first.
+        low_port, high_port: the lowest and the highest destination port so far.
+    """
+
+    number: int
+    event: str
+    by: str
+    count: int
+    total: int
+    since_us: int
+    low_port: int
+    high_port: int
+
+
 @dataclass(frozen=True, slots=True)
 class Alerts:
-    """Flows that do not fit, in the order they came: ``[A]`` each."""
+    """Flows that do not fit, in the order they came: ``[A]`` each.
+
+    `reports` is None, or says for each of which group it is.
+    """
 
     flows: FlowBatch
     score: FloatArray
     p_value: FloatArray
     severity: NDArray[np.int_]
     reasons: list[Reasons]
+    reports: list[GroupReport] | None = None
 
     def __len__(self) -> int:
         return len(self.flows)

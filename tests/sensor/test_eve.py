@@ -6,8 +6,10 @@ import base64
 import hashlib
 import ipaddress
 import json
+import math
 import re
 import struct
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,20 +19,24 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from features.flows import Ending, FlowBatch, empty_flows, pack_address, unpack_address
+from features.flows import Ending, FlowBatch, TcpFlag, empty_flows, pack_address, unpack_address
+from models.detector import Scores
+from models.manifest import shipped
 from sensor.eve import (
     PROTOCOL_NAMES,
-    SID_OF_MODEL,
+    Style,
     alert_events,
+    anomaly_events,
     app_proto,
     encode,
     event_lines,
-    signature_id,
+    flow_events,
     timestamp,
 )
 from sensor.identity import community_ids, flow_ids
-from sensor.verdict import Alerts, Reason
-from tests.helpers import eve_schemas, faults, make_flow
+from sensor.signatures import SID_OF_MODEL, SIGNATURES, Kind, kinds_of, signature_id
+from sensor.verdict import Alerts, GroupReport, Reason
+from tests.helpers import ROOT, eve_schemas, faults, make_flow
 
 TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}\+0000")
 WITH_PORTS = (6, 17, 132, 136)
@@ -99,6 +105,10 @@ def flows(draw: st.DrawFn) -> FlowBatch:
         dst_packets=draw(count),
         src_bytes=draw(count),
         dst_bytes=draw(count),
+        src_payload_bytes=draw(count),
+        dst_payload_bytes=draw(count),
+        src_tcp_flags=draw(st.integers(0, 255)),
+        dst_tcp_flags=draw(st.integers(0, 255)),
         ending=draw(st.sampled_from(list(Ending))),
         application=draw(application),
     )
@@ -186,7 +196,7 @@ def plainly(alert: Alerts, model: str, place: str) -> dict[str, Any]:
     if protocol not in WITH_PORTS:
         ends = ends[::2]
     icmp = {name: int(flow[name]) for name in ("icmp_type", "icmp_code")}
-    name = "network" if application in ("", "Unknown") else application
+    kind = Kind(int(kinds_of(alert.flows)[0]))
     ending = Ending(int(flow["ending"]))
     reason = {Ending.EVICTED: "forced", Ending.CAPTURE_END: "shutdown", Ending.SHUTDOWN: "shutdown"}
     parts = [
@@ -200,8 +210,8 @@ def plainly(alert: Alerts, model: str, place: str) -> dict[str, Any]:
           else []),
         ("direction", "to_server"),
         ("alert", {
-            "action": "allowed", "gid": 1, "signature_id": signature_id(model), "rev": 1,
-            "signature": f"flowvane: anomalous {name} flow",
+            "action": "allowed", "gid": 1, "signature_id": signature_id(model, kind),
+            "rev": 1, "signature": SIGNATURES[kind],
             "category": "Potentially Bad Traffic", "severity": int(alert.severity[0]),
             "metadata": {
                 "model": [model], "score": [f"{float(alert.score[0]):.4f}"],
@@ -264,8 +274,8 @@ def test_an_event_by_hand() -> None:
     flow = make_flow(
         src_ip="192.0.2.1", dst_ip="198.51.100.2", src_port=40_001, dst_port=443, vlan_id=7,
         first_us=1_768_467_600_000_001, last_us=1_768_467_662_500_000, src_packets=5,
-        dst_packets=4, src_bytes=500, dst_bytes=4000, application="TLS.Google",
-        ending=Ending.CAPTURE_END,
+        dst_packets=4, src_bytes=500, dst_bytes=4000, src_payload_bytes=100,
+        application="TLS.Google", ending=Ending.CAPTURE_END,
     )  # fmt: skip
     reasons = (Reason("dur", "62.5", "0.1", 7.125), Reason("service", "ssl", "http", 0.5))
     alert = alert_on(flow, score=98.76543, p_value=1 / 3001, severity=2, reasons=reasons)
@@ -287,9 +297,9 @@ def test_an_event_by_hand() -> None:
         "alert": {
             "action": "allowed",
             "gid": 1,
-            "signature_id": 1_000_001,
+            "signature_id": 1_000_011,
             "rev": 1,
-            "signature": "flowvane: anomalous TLS.Google flow",
+            "signature": "flowvane: anomalous TCP flow",
             "category": "Potentially Bad Traffic",
             "severity": 2,
             "metadata": {
@@ -354,22 +364,19 @@ def test_protocols_without_a_name_are_three_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("application", "app_proto", "signature"),
+    ("application", "app_proto"),
     [
-        ("HTTP.Google", "http", "HTTP.Google"),
-        ("SMBv23", "smb", "SMBv23"),
-        ("Unknown", None, "network"),
-        ("", None, "network"),
-        ("Zoom", None, "Zoom"),
-        ("TLS", "tls", "TLS"),
+        ("HTTP.Google", "http"),
+        ("SMBv23", "smb"),
+        ("Unknown", None),
+        ("", None),
+        ("Zoom", None),
+        ("TLS", "tls"),
     ],
 )
-def test_applications_are_named_as_suricata_does(
-    application: str, app_proto: str | None, signature: str
-) -> None:
+def test_applications_are_named_as_suricata_does(application: str, app_proto: str | None) -> None:
     event = event_of(make_flow(application=application))
     assert event.get("app_proto") == app_proto
-    assert event["alert"]["signature"] == f"flowvane: anomalous {signature} flow"
     assert event["alert"]["metadata"]["application"] == [application or "Unknown"]
 
 
@@ -388,22 +395,202 @@ def test_why_the_flow_ended(ending: Ending, reason: str) -> None:
     assert event_of(make_flow(ending=ending))["flow"]["reason"] == reason
 
 
-@given(model=names)
-@example(model="")
-def test_signature_ids_are_local_ones_and_stay(model: str) -> None:
-    number = signature_id(model)
-    assert number == signature_id(model)
-    if model in SID_OF_MODEL:
-        assert number in (1_000_001, 1_000_002)
-    else:
-        assert 1_100_000 <= number <= 1_999_999
+# Kinds and signature ids
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (Kind.TCP, {"src_payload_bytes": 1}),
+        (Kind.TCP, {"dst_payload_bytes": 1, "dst_packets": 0}),
+        (Kind.TCP_EMPTY, {}),
+        (Kind.TCP_EMPTY, {"dst_packets": 0}),
+        (Kind.UDP, {"protocol": 17}),
+        (Kind.UDP, {"protocol": 17, "src_payload_bytes": 9}),
+        (Kind.UDP_UNANSWERED, {"protocol": 17, "dst_packets": 0, "src_payload_bytes": 9}),
+        (Kind.ICMP, {"protocol": 1}),
+        (Kind.ICMP, {"protocol": 58, "dst_packets": 0}),
+        (Kind.OTHER, {"protocol": 47, "src_payload_bytes": 9}),
+        (Kind.OTHER, {"protocol": 132}),
+    ],
+)
+def test_kinds_by_hand(kind: Kind, fields: dict[str, Any]) -> None:
+    flow = make_flow(**fields)
+    assert kinds_of(flow).tolist() == [kind]
+    alert = event_of(flow)["alert"]
+    assert alert["signature"] == SIGNATURES[kind]
+    assert alert["signature_id"] == 1_000_020 + kind
+
+
+@given(model=names, kind=st.sampled_from(Kind))
+@example(model="", kind=Kind.TCP)
+def test_signature_ids_are_local_ones_and_tell_kinds_apart(model: str, kind: Kind) -> None:
+    number = signature_id(model, kind)
+    assert number % 10 == kind
+    if model not in SID_OF_MODEL:
+        assert 1_100_000 < number <= 1_999_999
+        assert not SID_OF_MODEL.keys() & {model}
 
 
 def test_signature_ids_stay_from_run_to_run() -> None:
-    assert signature_id("unsw-nb15") == 1_000_001
-    assert signature_id("nsl-kdd") == 1_000_002
+    # They are in other people's configuration: never change one.
+    assert [signature_id("unsw-nb15", kind) for kind in Kind] == list(range(1_000_011, 1_000_017))
+    assert [signature_id("nsl-kdd", kind) for kind in Kind] == list(range(1_000_021, 1_000_027))
     # CRC-32 of "123456789" is 0xcbf43926, the check value in every catalogue of CRCs.
-    assert signature_id("123456789") == 1_100_000 + 0xCBF43926 % 900_000
+    assert signature_id("123456789", Kind.OTHER) == 1_100_006 + 10 * (0xCBF43926 % 90_000)
+    assert [kind.value for kind in Kind] == [1, 2, 3, 4, 5, 6]
+    assert len(set(SIGNATURES.values())) == len(SIGNATURES) == len(Kind)
+
+
+def test_every_model_that_ships_has_an_id_of_its_own() -> None:
+    assert set(shipped()) <= set(SID_OF_MODEL)
+    assert len(set(SID_OF_MODEL.values())) == len(SID_OF_MODEL)
+    assert all(1_000_000 < sid < 1_100_000 and sid % 10 == 0 for sid in SID_OF_MODEL.values())
+
+
+def test_the_page_says_what_the_ids_are() -> None:
+    page = (ROOT / "docs" / "eve.md").read_text("utf-8")
+    for kind, signature in SIGNATURES.items():
+        cells = [f"`{kind.name.lower()}`", *(str(sid + kind) for sid in SID_OF_MODEL.values())]
+        (row,) = [line for line in page.splitlines() if f"`{signature}`" in line]
+        assert all(cell in row for cell in cells)
+
+
+# Other types of events, and what is optional
+
+REPORT = GroupReport(77, "update", "pair", 40, 41, 1_768_467_600_000_001, 20, 443)
+reports = st.builds(
+    GroupReport, st.integers(0, 2**51), st.sampled_from(["first", "update", "end"]),
+    st.sampled_from(["pair", "source", "destination", "kind"]), st.integers(1, 2**40),
+    st.integers(1, 2**40), st.integers(0, LAST_US), st.integers(0, 65535), st.integers(0, 65535),
+)  # fmt: skip
+styles = st.builds(Style, st.sampled_from([7, 8]), st.none() | names, st.booleans())
+
+
+@settings(max_examples=75, deadline=None, database=None)
+@given(
+    alert=alerts, report=st.none() | reports, style=styles, model=names, place=names,
+    alerted=st.booleans(),
+)  # fmt: skip
+@eve_schemas
+def test_every_type_of_event_is_valid(
+    alert: Alerts, report: GroupReport | None, style: Style, model: str, place: str, alerted: bool
+) -> None:
+    grouped = replace(alert, reports=None if report is None else [report])
+    scores = Scores(alert.score, np.zeros(1), np.zeros((1, 1)), alert.p_value)
+    where = [{"in_iface": place}]
+    made = [
+        *alert_events(grouped, model, where, style),
+        *anomaly_events(grouped, model, where, style),
+        *flow_events(alert.flows, scores, np.array([alerted]), model, where, style),
+    ]
+    assert [event["event_type"] for event in made] == ["alert", "anomaly", "flow"]
+    for event in made:
+        assert json.loads(encode(event)) == event
+        wrong = [fault for fault in faults(event) if fault[0] == "8" or style.version == 7]
+        assert not wrong
+        assert ("community_id" in event) == style.community_id
+        assert event.get("host") == style.host
+        assert (event.get("ip_v") is not None) == (style.version == 8)
+    assert len({event["flow_id"] for event in made}) == 1
+    for event in made[1:]:
+        assert all(type(value) is int for value in event["metadata"]["flowints"].values())
+        assert all(set(each) == {"key", "value"} for each in event["metadata"]["flowvars"])
+
+
+def test_a_flow_event_by_hand() -> None:
+    flow = make_flow(
+        src_tcp_flags=TcpFlag.SYN | TcpFlag.ACK | TcpFlag.FIN, dst_tcp_flags=TcpFlag.SYN | 0x10,
+        application="TLS", ending=Ending.FIN,
+    )  # fmt: skip
+    scores = Scores(np.array([12.3456]), np.zeros(1), np.zeros((1, 1)), np.array([0.25]))
+    (made,) = flow_events(flow, scores, np.array([True]), "nsl-kdd", [{"in_iface": "eth0"}])
+    assert made == {
+        "timestamp": "2026-01-15T09:00:01.500000+0000",
+        "flow_id": flow_ids(flow)[0],
+        "in_iface": "eth0",
+        "event_type": "flow",
+        "src_ip": "10.0.0.1", "src_port": 40000, "dest_ip": "10.0.0.2", "dest_port": 80,
+        "proto": "TCP",
+        "community_id": community_ids(flow)[0],
+        "app_proto": "tls",
+        "tcp": {
+            "tcp_flags": "13", "tcp_flags_ts": "13", "tcp_flags_tc": "12",
+            "syn": True, "fin": True, "ack": True,
+        },
+        "metadata": {
+            "flowints": {"flowvane_score_milli": 12346, "flowvane_p_value_ppb": 250_000_000},
+            "flowvars": [{"key": "flowvane_model", "value": "nsl-kdd"}],
+        },
+        "flow": {
+            "pkts_toserver": 2, "pkts_toclient": 1, "bytes_toserver": 150, "bytes_toclient": 60,
+            "start": "2026-01-15T09:00:00.000000+0000", "end": "2026-01-15T09:00:01.500000+0000",
+            "age": 1, "reason": "timeout", "state": "closed", "alerted": True,
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "fields"),
+    [
+        ("new", {"dst_packets": 0}),
+        ("established", {}),
+        ("closed", {"dst_tcp_flags": TcpFlag.RST}),
+        ("closed", {"dst_packets": 0, "src_tcp_flags": TcpFlag.FIN}),
+        ("established", {"protocol": 17, "src_tcp_flags": TcpFlag.FIN}),
+    ],
+)
+def test_states_of_flows_are_those_of_suricata(state: str, fields: dict[str, Any]) -> None:
+    scores = Scores(np.ones(1), np.zeros(1), np.zeros((1, 1)), np.ones(1))
+    (made,) = flow_events(make_flow(**fields), scores, np.array([False]), "m", [{}])
+    assert made["flow"]["state"] == state
+    assert ("tcp" in made) == (fields.get("protocol", 6) == 6)
+
+
+def test_numbers_that_no_reader_holds_are_cut() -> None:
+    for score, told in ((math.inf, 2**53), (1e300, 2**53), (-math.inf, -(2**53)), (math.nan, 0)):
+        scores = Scores(np.array([score]), np.zeros(1), np.zeros((1, 1)), np.ones(1))
+        (made,) = flow_events(make_flow(), scores, np.array([False]), "m", [{}])
+        assert made["metadata"]["flowints"]["flowvane_score_milli"] == told
+
+
+def test_an_anomaly_by_hand() -> None:
+    reason = Reason("dur", "62.5", "0.1", 7.125)
+    alert = alert_on(make_flow(application="HTTP"), p_value=0.001, severity=2, reasons=(reason,))
+    (made,) = anomaly_events(replace(alert, reports=[REPORT]), "nsl-kdd", [{"in_iface": "eth0"}])
+    assert made["anomaly"] == {
+        "type": "flow", "event": "anomalous_tcp_empty", "code": 1_000_022,
+    }  # fmt: skip
+    assert made["metadata"]["flowints"] == {
+        "flowvane_score_milli": 12_500, "flowvane_p_value_ppb": 1_000_000, "flowvane_severity": 2,
+        "flowvane_group_id": 77, "flowvane_count": 40, "flowvane_total": 41,
+    }  # fmt: skip
+    assert [tuple(each.values()) for each in made["metadata"]["flowvars"]] == [
+        ("flowvane_model", "nsl-kdd"), ("flowvane_application", "HTTP"),
+        ("flowvane_feature", "dur observed=62.5 expected=0.1 part=7.12"),
+        ("flowvane_group_event", "update"), ("flowvane_group_by", "pair"),
+    ]  # fmt: skip
+
+
+def test_a_group_and_the_context_of_version_8_by_hand() -> None:
+    reason = Reason("dur", "62.5", "0.1", 7.125)
+    alert = replace(alert_on(make_flow(), reasons=(reason,)), reports=[REPORT])
+    (made,) = alert_events(alert, "nsl-kdd", [{}], Style(version=8))
+    told = {key: value for key, value in made["alert"]["metadata"].items() if "group" in key}
+    assert told == {
+        "group_id": ["77"], "group_event": ["update"], "group_by": ["pair"],
+        "group_start": ["2026-01-15T09:00:00.000001+0000"], "group_ports": ["20-443"],
+    }  # fmt: skip
+    assert made["alert"]["metadata"]["count"] == ["40"]
+    assert made["alert"]["metadata"]["total"] == ["41"]
+    assert made["alert"]["context"] == {"flowvane": {
+        "model": "nsl-kdd", "score": 12.5, "p_value": 0.001,
+        "features": [{"feature": "dur", "observed": "62.5", "expected": "0.1", "part": 7.125}],
+        "group": {
+            "group_id": 77, "count": 40, "total": 41, "event": "update", "by": "pair",
+            "start": "2026-01-15T09:00:00.000001+0000", "ports": {"low": 20, "high": 443},
+        },
+    }}  # fmt: skip
 
 
 # Names of flows
