@@ -39,7 +39,7 @@ from sensor.verdict import DEFAULT_FPR
 if TYPE_CHECKING:
     from examples import traffic
     from models.detector import Detector
-    from sensor.verdict import Verdict
+    from sensor.feed import AlertFeed
 
 START_US = 1_700_000_000_000_000
 SYNS_A_CONVERSATION = 1000
@@ -241,12 +241,13 @@ def read_triage(
     """What ``flowvane triage`` does with a capture, but for writing the alerts."""
     from models.bundle import assemble
     from models.manifest import read
+    from sensor.feed import AlertFeed
     from sensor.triage import TriageSummary, score_chains
     from sensor.verdict import Verdict
 
-    def ready() -> tuple[Detector, Verdict]:
+    def ready() -> tuple[Detector, AlertFeed]:
         detector = assemble(stored)
-        return detector, Verdict(detector, fpr)
+        return detector, AlertFeed(Verdict(detector, fpr))
 
     stored, watch, chains = read(model), Watch(), chains_of(flood, path)
     meter = WatchedMeter(watch, chains, stored.schema.meter, stored.clock_us, options)

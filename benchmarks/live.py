@@ -36,7 +36,8 @@ from features.flows import Ending, FlowBatch
 from features.schema import MeterSettings
 from models.bundle import load
 from models.detector import Detector
-from sensor.eve import event_lines
+from sensor.daemon import monotonic_us, places
+from sensor.feed import AlertFeed, EventWriter
 from sensor.live import measure_live, score_live, warm_up
 from sensor.meter.base import packets_of
 from sensor.meter.compiled.interface import CaptureSettings
@@ -173,14 +174,14 @@ def consume(meter: LiveMeter, detector: Detector | None, fpr: float, folder: Pat
         for _ in meter.flows():
             pass
         return 0
-    verdict, output, alerts = Verdict(detector, fpr), RegularFile(folder / "eve.json"), 0
+    feed = AlertFeed(Verdict(detector, fpr), clock=monotonic_us)
+    output = RegularFile(folder / "eve.json")
+    writer = EventWriter(output, detector.name, places([OURS]))
     measured = measure_live(meter, detector.schema, detector.clock_us)
     for scored in score_live(measured, detector):
-        found = verdict.alerts(scored.flows, scored.rows, scored.scores)
-        output.write(event_lines(found, detector.name, [{"in_iface": OURS}] * len(found)))
-        alerts += len(found)
+        writer.write(feed.push(scored))
     output.close()
-    return alerts
+    return feed.counters.alerts
 
 
 def told(meter: LiveMeter) -> dict[str, int]:

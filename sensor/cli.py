@@ -26,6 +26,7 @@ CLOCKS = {"us": 1, "ms": 1000}
 if TYPE_CHECKING:
     from models.detector import Detector
     from sensor.config.keys import Config
+    from sensor.feed import AlertFeed
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -241,6 +242,15 @@ def _triage_parser(commands: Commands) -> None:
     )  # fmt: skip
     _captures_argument(parser)
     _scoring_arguments(parser)
+    parser.add_argument(
+        "--suppress", type=Path, metavar="FILE",
+        help="rules for alerts that nobody wants to see (docs/suppression.md)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--group", action="store_true",
+        help="one alert with a count for a burst of the same source, destination and kind "
+        "(docs/eve.md), in the place of one for each flow",
+    )  # fmt: skip
     _meter_argument(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no table")
     parser.set_defaults(run=run_triage)
@@ -518,6 +528,7 @@ def _capture(config: Config, console: Console) -> ExitCode:
     from sensor import daemon
     from sensor.caches import keep_compiled
     from sensor.config.command import output_path, taps
+    from sensor.feed import AlertFeed, EventWriter
     from sensor.live import warm_up
     from sensor.meter.choice import open_live_meter
     from sensor.meter.compiled.core import Options
@@ -532,7 +543,7 @@ def _capture(config: Config, console: Console) -> ExitCode:
     check(interfaces)
     keep_compiled()
     detector = _detector(config.model)
-    verdict = Verdict(detector, config.rate)
+    feed = AlertFeed(Verdict(detector, config.rate), clock=daemon.monotonic_us)
     warm_up(detector)
     gc.freeze()  # what is loaded by now stays; looking through it again would stop every thread
     output = RegularFile(output_path(config))
@@ -548,7 +559,8 @@ def _capture(config: Config, console: Console) -> ExitCode:
             check_clock(meter, detector.clock_us)
             console.say(f"capturing on {', '.join(names)}; model {detector.name}; "
                         f"alerts in {output.path}")  # fmt: skip
-            summary = daemon.run(meter, names, detector, verdict, output, console)
+            writer = EventWriter(output, detector.name, daemon.places(names))
+            summary = daemon.run(meter, detector, feed, [writer], console)
             tell_forgotten(summary.forgotten, console)
             console.say(summary.line)
     finally:
@@ -583,7 +595,10 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane triage`."""
     from models.manifest import BundleError, read
     from sensor.errors import ModelError
+    from sensor.feed import AlertFeed
+    from sensor.grouping import Groups
     from sensor.outputs.regular import RegularFile
+    from sensor.suppress import Suppression
     from sensor.triage import triage
     from sensor.verdict import Verdict, check_rate
 
@@ -592,9 +607,10 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     except BundleError as error:
         raise ModelError(str(error)) from error
     check_rate(args.fpr, model.name, model.calibration)
+    suppression = Suppression(args.suppress) if args.suppress else None
 
-    def ready() -> tuple[Detector, Verdict]:
-        """The model and its verdict, loaded with all that scores."""
+    def ready() -> tuple[Detector, AlertFeed]:
+        """The model and what decides on its alerts, loaded with all that scores."""
         from models.bundle import assemble
         from sensor.caches import keep_compiled
 
@@ -603,7 +619,9 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
             detector = assemble(model)
         except BundleError as error:
             raise ModelError(str(error)) from error
-        return detector, Verdict(detector, args.fpr)
+        groups = Groups() if args.group else None
+        verdict = Verdict(detector, args.fpr)
+        return detector, AlertFeed(verdict, suppression=suppression, groups=groups)
 
     output = RegularFile(args.log_dir / "eve.json")
     try:
@@ -612,10 +630,12 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
         output.close()
     if summary.alerts and not args.quiet:
         console.show(summary.groups.table())
+    suppressed = f", {suppression.counts.total()} suppressed" if suppression else ""
     lost, evicted = summary.meter.lost, summary.meter.evicted
     told = f" ({evicted} ended early: the flow table was full)" if evicted else ""
     console.say(
-        f"{summary.alerts} alerts in {summary.meter.flows} flows{told}, {summary.packets} packets "
+        f"{summary.alerts} alerts{suppressed} in {summary.meter.flows} flows{told}, "
+        f"{summary.packets} packets "
         f"({summary.meter.not_metered} not metered, {lost} lost), {summary.captures} captures; "
         f"model {model.name}, {summary.seconds:.1f} s; alerts in {output.path}"
     )

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from models.detector import Detector
-from sensor.eve import event_lines
+from sensor.feed import AlertFeed, Decided, EventWriter, Places
 from sensor.live import measure_live, score_live
 from sensor.meter.compiled.live import LiveCounters, LiveMeter
-from sensor.outputs.base import Output
 from sensor.pipeline import Measured
 from sensor.report import Console
-from sensor.verdict import Verdict
+
+_TICK_S = 1.0
 
 
 @dataclass
@@ -68,40 +68,61 @@ def stopped_by_signals(meter: LiveMeter) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def monotonic_us() -> int:
+    """Microseconds that never go back, for budget and groups of alerts."""
+    return time.monotonic_ns() // 1000
+
+
+def places(interfaces: Sequence[str]) -> Places:
+    """What the events of flows say of where they were seen."""
+    each = [{"in_iface": name} for name in interfaces]
+    return lambda flows: [each[origin] for origin in flows["origin"].tolist()]
+
+
 def run(
     meter: LiveMeter,
-    interfaces: Sequence[str],
     detector: Detector,
-    verdict: Verdict,
-    output: Output,
+    feed: AlertFeed,
+    writers: Sequence[EventWriter],
     console: Console,
 ) -> RunSummary:
-    """Score the flows of a live meter and write the alerts, until the meter is stopped.
+    """Score the flows of a live meter and write what `feed` decides, until the meter is stopped.
 
-    Every flow that the meter hands on is scored and, if it is an alert, written.
+    Every flow that the meter hands on is scored. Though no flows come, groups are told of, and
+    rules of suppression are read anew, within about a second.
 
     Raises:
         OutputError: the alerts cannot be written; the capture has ended.
     """
     summary, begun = RunSummary(meter.counters), time.monotonic()
-    places = [{"in_iface": name} for name in interfaces]
     with closing(meter):
         measured = measure_live(meter, detector.schema, detector.clock_us, summary.forgotten)
-        telling = _telling(measured, meter, console)
+        telling = _between(measured, meter, feed, writers, console)
         for scored in score_live(telling, detector, summary.forgotten):
-            alerts = verdict.alerts(scored.flows, scored.rows, scored.scores)
-            seen_on = [places[origin] for origin in alerts.flows["origin"].tolist()]
-            output.write(event_lines(alerts, detector.name, seen_on))
-            summary.alerts += len(alerts)
+            _write(feed.push(scored), writers)
+        _write(feed.end(), writers)
+    summary.alerts = feed.counters.alerts
     summary.seconds = time.monotonic() - begun
     return summary
 
 
-def _telling(
-    measured: Iterator[Measured], meter: LiveMeter, console: Console
-) -> Iterator[Measured]:
-    """The same items; what the meter has to say of its interfaces is told on the way."""
+def _write(decided: Decided, writers: Sequence[EventWriter]) -> None:
+    for writer in writers:
+        writer.write(decided)
+
+
+def _between(
+    measured: Iterator[Measured], meter: LiveMeter, feed: AlertFeed,
+    writers: Sequence[EventWriter], console: Console,
+) -> Iterator[Measured]:  # fmt: skip
+    """The same items; once a second, what is due besides is done on the way."""
+    due = time.monotonic()
     for item in measured:
         for line in meter.notices():
             console.warn(line)
+        if time.monotonic() >= due:
+            due = time.monotonic() + _TICK_S
+            if feed.suppression is not None and (told := feed.suppression.poll()):
+                console.warn(told)
+            _write(feed.tick(), writers)
         yield item

@@ -278,7 +278,7 @@ def _anomaly_parts(alerts: Alerts, model: str) -> Iterator[Sequence[_Part]]:
     columns = (
         _flowints(alerts.score, alerts.p_value), alerts.severity.tolist(),
         alerts.flows["application"].tolist(), kinds_of(alerts.flows).tolist(), alerts.reasons,
-        alerts.reports or [None] * len(alerts),
+        alerts.each_report,
     )  # fmt: skip
     for numbers, severity, application, kind, reasons, report in zip(*columns, strict=True):
         numbers["flowvane_severity"] = severity
@@ -314,7 +314,7 @@ def _alert_parts(alerts: Alerts, model: str, style: Style) -> Iterator[dict[str,
     columns = (
         alerts.flows["application"].tolist(), alerts.score.tolist(), alerts.p_value.tolist(),
         alerts.severity.tolist(), kinds_of(alerts.flows).tolist(), alerts.reasons,
-        alerts.reports or [None] * len(alerts),
+        alerts.each_report,
     )  # fmt: skip
     for application, score, p_value, severity, kind, reasons, report in zip(*columns, strict=True):
         metadata = {

@@ -135,8 +135,9 @@ class AlertGroups:
         names = ("dst_port", "protocol", "application")
         columns = (flows[name].tolist() for name in names)
         scores = (alerts.score.tolist(), alerts.p_value.tolist())
-        for src, dst, score, p_value, port, protocol, application, reasons in zip(
-            *address_texts(flows), *scores, *columns, alerts.reasons, strict=True
+        why = (alerts.reasons, alerts.each_report)
+        for src, dst, score, p_value, port, protocol, application, reasons, report in zip(
+            *address_texts(flows), *scores, *columns, *why, strict=True
         ):
             key = self._key(src, dst, protocol)
             group = self._groups.get(key)
@@ -146,8 +147,8 @@ class AlertGroups:
                 if group is None:
                     group = self._groups[key] = AlertGroup(worst)
                 group.worst = worst
-            group.count += 1
-            group.ports.add(port)
+            group.count += 1 if report is None else report.count
+            group.ports.update((port,) if report is None else (report.low_port, report.high_port))
             if len(group.sources) < self._most:
                 group.sources.add(src)
 

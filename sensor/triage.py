@@ -17,7 +17,7 @@ from features.flows import FlowBatch
 from sensor.ahead import Ahead
 from sensor.captures import Capture, CaptureSpool, Chain, chain, shown
 from sensor.errors import ExitCode, InputError
-from sensor.eve import event_lines
+from sensor.feed import AlertFeed, Decided, EventWriter
 from sensor.meter.base import Meter, MeterCounters, packets_of
 from sensor.meter.choice import open_meter
 from sensor.outputs.base import Output
@@ -27,7 +27,6 @@ from sensor.report import AlertGroups, Console
 if TYPE_CHECKING:  # metering begins before JAX is loaded
     from models.detector import Detector
     from models.manifest import Stored
-    from sensor.verdict import Verdict
 
 _SWITCH_S = 0.001
 """How long a thread waits for another that runs Python; 5 ms unless told."""
@@ -104,7 +103,7 @@ def make_meter(
 def triage(
     paths: Sequence[Path],
     model: Stored,
-    ready: Callable[[], tuple[Detector, Verdict]],
+    ready: Callable[[], tuple[Detector, AlertFeed]],
     output: Output,
     console: Console,
     meter_wanted: str = "compiled",
@@ -116,14 +115,14 @@ def triage(
     Args:
         paths: the captures.
         model: what the model says of itself; metering begins with that.
-        ready: called once, meanwhile: the model, loaded, and the verdict on its scores.
+        ready: called once, meanwhile: the model, loaded, and what decides on its alerts.
         output: where alerts go.
         console: where all else is told.
         meter_wanted: one of :data:`sensor.meter.choice.METERS`.
 
     Raises:
         ModelError: the model cannot be used.
-        UsageError: the verdict cannot be had of this model.
+        UsageError: the alerts that are wanted cannot be had of this model.
         OutputError: the alerts cannot be written.
     """
     summary = TriageSummary()
@@ -160,7 +159,7 @@ def score_chains(
     chains: Sequence[Chain],
     meter: Meter,
     model: Stored,
-    ready: Callable[[], tuple[Detector, Verdict]],
+    ready: Callable[[], tuple[Detector, AlertFeed]],
     output: Output,
     summary: TriageSummary,
 ) -> Generator[int, None, None]:
@@ -173,21 +172,34 @@ def score_chains(
     """
     measuring = measure(meter, model.schema, model.clock_us, summary.forgotten)
     with closing(Ahead(measuring, _AHEAD_BATCHES)) as measured:
-        detector, verdict = ready()
+        detector, feed = ready()
+        writer = EventWriter(output, detector.name, lambda flows: places_of(flows, chains))
         gc.freeze()  # what that has loaded stays, too
-        for scored in score(measured, detector, summary.forgotten):
-            alerts = verdict.alerts(scored.flows, scored.rows, scored.scores)
-            places = [{"pcap_filename": name} for name in files_of(alerts.flows, chains)]
-            output.write(event_lines(alerts, detector.name, places))
-            summary.groups.add(alerts)
-            summary.alerts += len(alerts)
-            yield packets_of(scored.flows)
+        try:
+            for scored in score(measured, detector, summary.forgotten):
+                _tell(feed.push(scored), writer, summary)
+                summary.alerts = feed.counters.alerts
+                yield packets_of(scored.flows)
+        except (KeyboardInterrupt, GeneratorExit):
+            _tell(feed.end(), writer, summary)
+            raise
+        _tell(feed.end(), writer, summary)
+
+
+def _tell(decided: Decided, writer: EventWriter, summary: TriageSummary) -> None:
+    writer.write(decided)
+    summary.groups.add(decided.alerts)
 
 
 def files_of(flows: FlowBatch, chains: Sequence[Chain]) -> list[str]:
     """The name of the file in which each of ``[B]`` flows ended."""
     ends = zip(flows["origin"].tolist(), flows["last_us"].tolist(), strict=True)
     return [shown(chains[origin].file_at(last_us)) for origin, last_us in ends]
+
+
+def places_of(flows: FlowBatch, chains: Sequence[Chain]) -> list[dict[str, str]]:
+    """What the event of each of ``[B]`` flows says of where it was seen."""
+    return [{"pcap_filename": name} for name in files_of(flows, chains)]
 
 
 def tell_forgotten(forgotten: Mapping[str, int], console: Console) -> None:

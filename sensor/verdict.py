@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.flows import FlowBatch
+from features.flows import FlowBatch, join_flows
 from features.schema import FloatArray
 from models.calibration import Calibration
 from sensor.errors import UsageError
@@ -33,7 +34,8 @@ class Reason(NamedTuple):
 Reasons = tuple[Reason, ...]
 
 
-class GroupReport(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class GroupReport:
     """What one event says of a group of alerts (:mod:`sensor.grouping`).
 
     Attributes:
@@ -74,6 +76,45 @@ class Alerts:
     def __len__(self) -> int:
         return len(self.flows)
 
+    @property
+    def each_report(self) -> list[GroupReport] | list[None]:
+        """The report on the group of each alert; None for each, if they are not grouped."""
+        return [None] * len(self) if self.reports is None else self.reports
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Flows that do not fit, not yet explained: ``[A]`` each.
+
+    `rows` and `parts` are what was scored and the parts of the scores.
+    """
+
+    flows: FlowBatch
+    score: FloatArray
+    p_value: FloatArray
+    severity: NDArray[np.int_]
+    rows: FloatArray
+    parts: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.flows)
+
+    def take(self, chosen: NDArray[np.intp]) -> Found:
+        """Copies of some."""
+        # Taking copies whole rows; an index, field by field.
+        return Found(*(getattr(self, name).take(chosen, axis=0) for name in Found.__slots__))
+
+    @staticmethod
+    def join(parts: Sequence[Found]) -> Found:
+        """Several as one; there is one at least."""
+        if len(parts) == 1:
+            return parts[0]
+        flows = join_flows([part.flows for part in parts])
+        others = Found.__slots__[1:]
+        return Found(
+            flows, *(np.concatenate([getattr(part, name) for part in parts]) for name in others)
+        )
+
 
 def check_rate(fpr: float, model: str, calibration: Calibration) -> None:
     """Refuse a false-positive rate that a model cannot keep.
@@ -101,7 +142,12 @@ class Verdict:
         """
         check_rate(fpr, detector.name, detector.calibration)
         self._detector = detector
-        self._fpr = fpr
+        self.fpr = fpr
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self._detector.name
 
     def alerts(self, flows: FlowBatch, rows: FloatArray, scores: Scores) -> Alerts:
         """The alerts among ``[B]`` flows.
@@ -111,20 +157,34 @@ class Verdict:
             rows: what was scored, ``[B, F]``, or windows ``[B, W, F]`` that end with it.
             scores: of the flows.
         """
-        chosen = np.flatnonzero(scores.p_value <= self._fpr)
+        return self.explain(self.find(flows, rows, scores, self.chosen(scores)))
+
+    def chosen(self, scores: Scores, threshold: float | None = None) -> NDArray[np.intp]:
+        """Which flows have a p-value of at most the threshold; the wanted rate, unless given."""
+        return np.flatnonzero(scores.p_value <= (self.fpr if threshold is None else threshold))
+
+    def find(
+        self, flows: FlowBatch, rows: FloatArray, scores: Scores, chosen: NDArray[np.intp]
+    ) -> Found:
+        """What is to be known of `chosen` flows, ``[A]``; the rest is as for :meth:`alerts`."""
         p_value = scores.p_value[chosen]
-        return Alerts(
-            # Taking copies whole rows; an index, field by field.
+        return Found(
             flows=flows.take(chosen),
             score=scores.score[chosen],
             p_value=p_value,
             severity=self._severity(p_value),
-            reasons=self._reasons(rows[chosen], scores.parts[chosen]),
+            rows=rows[chosen],
+            parts=scores.parts[chosen],
         )
+
+    def explain(self, found: Found, reports: list[GroupReport] | None = None) -> Alerts:
+        """The alerts, with their reasons, and with reports on their groups if there are any."""
+        reasons = self._reasons(found.rows, found.parts)
+        return Alerts(found.flows, found.score, found.p_value, found.severity, reasons, reports)
 
     def _severity(self, p_value: FloatArray) -> NDArray[np.int_]:
         """1 (high) to 3, as Suricata counts: a tenth of the wanted rate is 1, a third 2."""
-        return np.where(p_value <= self._fpr / 10, 1, np.where(p_value <= self._fpr / 3, 2, 3))
+        return np.where(p_value <= self.fpr / 10, 1, np.where(p_value <= self.fpr / 3, 2, 3))
 
     def _reasons(self, rows: FloatArray, parts: FloatArray) -> list[Reasons]:
         """The reasons of alerts with rows as scored and parts ``[A, U]``, the largest first."""

@@ -18,6 +18,7 @@ from features.history import HostHistory, host_keys, previous_rows, windows_of
 from features.registry import SCHEMAS
 from models.manifest import Stored
 from sensor import triage as triage_module
+from sensor.feed import AlertFeed
 from sensor.live import score_live
 from sensor.meter.base import MemoryMeter
 from sensor.pipeline import Measured, Scored, measure, score
@@ -94,7 +95,7 @@ def test_triage_says_what_was_forgotten(
         meter = MemoryMeter([strangers(count, 0)], 1000)
         monkeypatch.setattr(triage_module, "open_meter", lambda *_, meter=meter, **__: meter)
         summary = triage_module.triage(
-            [path], stored, lambda: (detector, Verdict(detector, 0.5)), _Nowhere(),
+            [path], stored, lambda: (detector, AlertFeed(Verdict(detector, 0.5))), _Nowhere(),
             Console(quiet=True),
         )  # fmt: skip
         assert summary.forgotten == ({"hosts": 6, "pairs": 3} if line else {})

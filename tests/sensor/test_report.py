@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import ipaddress
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import rich.console
 import rich.table
 
 from sensor.report import TABLE_ROWS, AlertGroups, Console, why
-from sensor.verdict import Alerts, Reason
+from sensor.verdict import Alerts, GroupReport, Reason
 from tests.helpers import make_flow
 
 REASONS = tuple(Reason(f"feature{number}", f"{number}", "0", 1.0) for number in range(5))
@@ -98,6 +99,13 @@ def test_a_group_shows_its_worst_alert() -> None:
     (row,) = cells(groups)
     assert row == ["9.0", "0.001", "3", "10.0.0.1", "10.0.0.2:80", "TCP HTTP.Evil",
                    "worst 1 (expected 2)"]  # fmt: skip
+
+
+def test_an_alert_that_counts_several_is_so_many() -> None:
+    one = alert(src_ip="10.0.0.9", dst_port=22)
+    update = GroupReport(1, "update", "pair", 40, 41, 0, 20, 443)
+    (row,) = cells(grouped(one, replace(one, reports=[update])))
+    assert row[2:5] == ["41", "10.0.0.9", "10.0.0.2 ports 20-443"]
 
 
 def test_the_most_anomalous_groups_come_first_and_the_rest_is_counted() -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,52 @@ def test_how_flows_are_cut_into_batches_does_not_matter(
     monkeypatch.setattr("sensor.pipeline.SCORED_FLOWS", scored_at_once)
     triage(tmp_path, made.excerpt, model=model)
     assert (tmp_path / "eve.json").read_bytes() == expected
+
+
+def test_grouped_alerts_are_fewer_events_that_count_as_many(made: Sample, tmp_path: Path) -> None:
+    plain, eve = excerpt_triage("nsl-kdd")
+    flows = [json.loads(line) for line in eve.splitlines()]
+    ran = run("triage", "-r", made.excerpt, "-l", tmp_path, "--group")
+    events = read_events(tmp_path)
+    said, expected = (each.out.splitlines()[-1].split(";")[0] for each in (ran, plain))
+    assert said == expected  # so many alerts in so many flows
+    told = [event["alert"]["metadata"] for event in events]
+    assert sum(int(group["count"][0]) for group in told) == len(flows)
+    assert len({event["flow_id"] for event in events}) == len(events) < len(flows) / 5
+
+    def pair(event: dict[str, Any]) -> tuple[Any, ...]:
+        return event["src_ip"], event["dest_ip"], event["alert"]["signature_id"]
+
+    # The first alert of a pair is an event at once, the very one that there is without groups.
+    firsts = [event for event in events if event["alert"]["metadata"]["group_event"] == ["first"]]
+    begun = {pair(event): event["flow_id"] for event in reversed(flows)}
+    known = {event["flow_id"]: event for event in flows}
+    for event in firsts:
+        assert event["flow"] == known[event["flow_id"]]["flow"]
+        if event["alert"]["metadata"]["group_by"] == ["pair"]:
+            assert event["flow_id"] == begun[pair(event)]
+
+
+def test_suppressed_alerts_are_not_written_but_counted(made: Sample, tmp_path: Path) -> None:
+    _, eve = excerpt_triage("nsl-kdd")
+    alerts = [json.loads(line) for line in eve.splitlines()]
+    source = Counter(event["src_ip"] for event in alerts).most_common(1)[0][0]
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(f"- {{source: {source}, model: nsl-kdd}}\n")
+    ran = run("triage", "-r", made.excerpt, "-l", tmp_path, "--suppress", rules)
+    others = [event for event in alerts if event["src_ip"] != source]
+    assert read_events(tmp_path) == others
+    told = f"{len(others)} alerts, {len(alerts) - len(others)} suppressed in "
+    assert told in ran.out.splitlines()[-1]
+
+
+def test_wrong_rules_are_refused_before_anything_is_written(made: Sample, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("- port: 80\n  protocl: tcp\n")
+    ran = run("triage", "-r", made.excerpt, "-l", tmp_path, "--suppress", rules)
+    assert ran.code == 2
+    assert ran.lines == [f"flowvane: error: {rules}:2: there is no 'protocl'; is it protocol?"]
+    assert not (tmp_path / "eve.json").exists()
 
 
 def test_the_order_of_the_files_does_not_matter(made: Sample, tmp_path: Path) -> None:
