@@ -630,7 +630,11 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
         output.close()
     if summary.alerts and not args.quiet:
         console.show(summary.groups.table())
-    suppressed = f", {suppression.counts.total()} suppressed" if suppression else ""
+    suppressed = ""
+    if suppression is not None:
+        suppressed = f", {suppression.counts.total()} suppressed"
+        for name, count in suppression.counts.most_common():
+            console.say(f"{count} suppressed by {suppression.path}, {name}")
     lost, evicted = summary.meter.lost, summary.meter.evicted
     told = f" ({evicted} ended early: the flow table was full)" if evicted else ""
     console.say(

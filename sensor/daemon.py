@@ -5,17 +5,20 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
 from models.detector import Detector
+from sensor.errors import UsageError
 from sensor.feed import AlertFeed, Decided, EventWriter, Places
 from sensor.live import measure_live, score_live
 from sensor.meter.compiled.live import LiveCounters, LiveMeter
 from sensor.pipeline import Measured
 from sensor.report import Console
+from sensor.stats import Statistics, StatsWriter
+from sensor.suppress import Suppression
 
 _TICK_S = 1.0
 
@@ -85,25 +88,47 @@ def run(
     feed: AlertFeed,
     writers: Sequence[EventWriter],
     console: Console,
+    stats: Sequence[StatsWriter] = (),
 ) -> RunSummary:
     """Score the flows of a live meter and write what `feed` decides, until the meter is stopped.
 
-    Every flow that the meter hands on is scored. Though no flows come, groups are told of, and
-    rules of suppression are read anew, within about a second.
+    Every flow that the meter hands on is scored. Though no flows come, groups are told of,
+    counters are written, and rules of suppression are read anew, within about a second.
 
     Raises:
-        OutputError: the alerts cannot be written; the capture has ended.
+        OutputError: the events cannot be written; the capture has ended.
     """
     summary, begun = RunSummary(meter.counters), time.monotonic()
+    statistics = Statistics(meter.counters, feed)
+
+    def once_a_second() -> None:
+        if feed.suppression is not None:
+            _poll(feed.suppression, console)
+        _write(feed.tick(), writers)
+        for each in stats:
+            each.write(statistics)
+
     with closing(meter):
         measured = measure_live(meter, detector.schema, detector.clock_us, summary.forgotten)
-        telling = _between(measured, meter, feed, writers, console)
+        telling = _between(measured, meter, console, once_a_second)
         for scored in score_live(telling, detector, summary.forgotten):
+            statistics.flows.add(scored.flows)
             _write(feed.push(scored), writers)
         _write(feed.end(), writers)
+    for each in stats:
+        each.write(statistics, last=True)
     summary.alerts = feed.counters.alerts
     summary.seconds = time.monotonic() - begun
     return summary
+
+
+def _poll(suppression: Suppression, console: Console) -> None:
+    """Have changed rules read anew, and tell of it."""
+    try:
+        if told := suppression.poll():
+            console.say(told)
+    except UsageError as error:
+        console.warn(str(error))
 
 
 def _write(decided: Decided, writers: Sequence[EventWriter]) -> None:
@@ -112,17 +137,15 @@ def _write(decided: Decided, writers: Sequence[EventWriter]) -> None:
 
 
 def _between(
-    measured: Iterator[Measured], meter: LiveMeter, feed: AlertFeed,
-    writers: Sequence[EventWriter], console: Console,
+    measured: Iterator[Measured], meter: LiveMeter, console: Console,
+    once_a_second: Callable[[], None],
 ) -> Iterator[Measured]:  # fmt: skip
-    """The same items; once a second, what is due besides is done on the way."""
+    """The same items; on the way notices are told, and what is to be done once a second is."""
     due = time.monotonic()
     for item in measured:
         for line in meter.notices():
             console.warn(line)
         if time.monotonic() >= due:
             due = time.monotonic() + _TICK_S
-            if feed.suppression is not None and (told := feed.suppression.poll()):
-                console.warn(told)
-            _write(feed.tick(), writers)
+            once_a_second()
         yield item

@@ -64,7 +64,8 @@ _FLOW_REASON: dict[int, str] = {
 }
 """Why Suricata says a flow ended; one that goes on (Ending.EARLY) has no reason."""
 
-_SCORE_PARTS, _P_PARTS = 1_000, 1_000_000_000
+PARTS_OF_SCORE, PARTS_OF_P = 1_000, 1_000_000_000
+"""What a score and a p-value are multiplied by where they must be integers."""
 _MOST = 2**53  # up to there a reader that takes numbers for doubles is exact, too
 
 
@@ -267,10 +268,10 @@ def _tcp(to_server: int, to_client: int) -> dict[str, Any]:
 
 def _flowints(score: FloatArray, p_value: FloatArray) -> Iterator[dict[str, int]]:
     """Scores as integers: no other numbers are allowed outside of alerts."""
-    most = _MOST / _SCORE_PARTS
-    thousandths = np.clip(np.nan_to_num(score), -most, most) * _SCORE_PARTS
+    most = _MOST / PARTS_OF_SCORE
+    thousandths = np.clip(np.nan_to_num(score), -most, most) * PARTS_OF_SCORE
     for own, p in zip(thousandths.tolist(), p_value.tolist(), strict=True):
-        yield {"flowvane_score_milli": round(own), "flowvane_p_value_ppb": round(p * _P_PARTS)}
+        yield {"flowvane_score_milli": round(own), "flowvane_p_value_ppb": round(p * PARTS_OF_P)}
 
 
 def _anomaly_parts(alerts: Alerts, model: str) -> Iterator[Sequence[_Part]]:

@@ -22,8 +22,8 @@ from sensor.verdict import Alerts, Found, Verdict
 class FeedCounters:
     """What became of scored flows.
 
-    ``found = suppressed + over_budget + alerts``, and ``alerts = events`` plus those that a group
-    counts and has not told yet, if there are groups: events count several alerts.
+    ``found = suppressed + over_budget + alerts``. Without groups ``alerts = events = told``; with
+    groups an event counts several alerts, and ``alerts = told`` when all groups have ended.
 
     Attributes:
         flows: scored.
@@ -86,14 +86,17 @@ class AlertFeed:
         self._clock = clock
         self._origin, self._time_us = -1, 0
 
+    @property
+    def threshold(self) -> float:
+        """The largest p-value of an alert, now."""
+        return self.verdict.fpr if self.budget is None else self.budget.threshold
+
     def push(self, scored: Scored) -> Decided:
         """Decide on a batch of flows."""
         flows, counters = scored.flows, self.counters
-        threshold = None
         if self.budget is not None:
             self.budget.count(len(flows), self._now(flows))
-            threshold = self.budget.threshold
-        chosen = self.verdict.chosen(scored.scores, threshold)
+        chosen = self.verdict.chosen(scored.scores, self.threshold)
         counters.flows += len(flows)
         counters.found += len(chosen)
         if self.suppression is not None:

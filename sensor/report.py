@@ -135,9 +135,9 @@ class AlertGroups:
         names = ("dst_port", "protocol", "application")
         columns = (flows[name].tolist() for name in names)
         scores = (alerts.score.tolist(), alerts.p_value.tolist())
-        why = (alerts.reasons, alerts.each_report)
+        reasoned = (alerts.reasons, alerts.each_report)
         for src, dst, score, p_value, port, protocol, application, reasons, report in zip(
-            *address_texts(flows), *scores, *columns, *why, strict=True
+            *address_texts(flows), *scores, *columns, *reasoned, strict=True
         ):
             key = self._key(src, dst, protocol)
             group = self._groups.get(key)

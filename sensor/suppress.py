@@ -366,14 +366,19 @@ class Suppression:
         self._rules = load(self.path)  # one reference: in use from one batch to the next
 
     def poll(self) -> str | None:
-        """Read the file anew if it has changed; what there is to tell of that, else None."""
+        """Read the file anew if it has changed; a line about that, else None.
+
+        Raises:
+            UsageError: it has, and is wrong or gone: once for each state of the file. The rules
+                before it go on, which the message says.
+        """
         if self._look() == self._state:
             return None
         try:
             self.reload()
         except UsageError as error:
-            return f"{error}; the rules before it go on"
-        return f"{self.path}: read anew, {len(self._rules.rules)} rules"
+            raise UsageError(f"{error}; the rules before it go on") from error
+        return f"{self.path}: read anew, rules: {len(self._rules.rules)}"
 
     def kept(self, flows: FlowBatch, model: str) -> Mask:
         """Which of ``[B]`` alerts are not suppressed; the others are counted."""

@@ -260,13 +260,13 @@ def test_a_changed_file_is_in_use_at_once_and_counts_go_on(tmp_path: Path) -> No
     suppression.kept(BATCH, "m")
     assert suppression.poll() is None
     rewrite(path, "- {name: web, port: [80, 443]}\n")
-    assert suppression.poll() == f"{path}: read anew, 1 rules"
+    assert suppression.poll() == f"{path}: read anew, rules: 1"
     assert suppression.poll() is None
     assert suppression.kept(BATCH, "m").tolist() == [False, True, False, False]
     assert suppression.counts == {"web": 5}
     with path.open("a") as file:  # in place
         file.write("- {name: more, port: 81}\n")
-    assert suppression.poll() == f"{path}: read anew, 2 rules"
+    assert suppression.poll() == f"{path}: read anew, rules: 2"
 
 
 def test_a_broken_file_is_told_once_and_the_old_rules_go_on(tmp_path: Path) -> None:
@@ -274,17 +274,21 @@ def test_a_broken_file_is_told_once_and_the_old_rules_go_on(tmp_path: Path) -> N
     path.write_text("- {name: web, port: 80}\n")
     suppression = Suppression(path)
     rewrite(path, "- {name: web, prt: 80}\n")
-    told = suppression.poll()
-    assert told == f"{path}:1: there is no 'prt'; is it port?; the rules before it go on"
+    with pytest.raises(UsageError) as error:
+        suppression.poll()
+    assert str(error.value) == (
+        f"{path}:1: there is no 'prt'; is it port?; the rules before it go on"
+    )
     assert suppression.poll() is None
     with pytest.raises(UsageError, match=":1: there is no 'prt'"):
         suppression.reload()
     path.unlink()
-    assert suppression.poll() == f"{path}: no such file or directory; the rules before it go on"
+    with pytest.raises(UsageError, match="no such file or directory; the rules before it go on"):
+        suppression.poll()
     assert suppression.poll() is None
     assert suppression.kept(BATCH, "m").tolist() == [False, True, False, True]
     path.write_text("[]\n")
-    assert suppression.poll() == f"{path}: read anew, 0 rules"
+    assert suppression.poll() == f"{path}: read anew, rules: 0"
     assert suppression.kept(BATCH, "m").all()
 
 
