@@ -241,6 +241,7 @@ def read_triage(
     """What ``flowvane triage`` does with a capture, but for writing the alerts."""
     from models.bundle import assemble
     from models.manifest import read
+    from sensor.allocator import one_heap
     from sensor.feed import AlertFeed
     from sensor.triage import TriageSummary, score_chains
     from sensor.verdict import Verdict
@@ -249,6 +250,7 @@ def read_triage(
         detector = assemble(stored)
         return detector, AlertFeed(Verdict(detector, fpr))
 
+    one_heap()
     stored, watch, chains = read(model), Watch(), chains_of(flood, path)
     meter = WatchedMeter(watch, chains, stored.schema.meter, stored.clock_us, options)
     summary = TriageSummary()

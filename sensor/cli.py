@@ -526,6 +526,7 @@ def _capture(config: Config, console: Console) -> ExitCode:
     import gc
 
     from sensor import daemon
+    from sensor.allocator import one_heap
     from sensor.caches import keep_compiled
     from sensor.config.command import output_path, taps
     from sensor.feed import AlertFeed, EventWriter
@@ -541,6 +542,7 @@ def _capture(config: Config, console: Console) -> ExitCode:
     interfaces = taps(config)
     names = [tap.name for tap in interfaces]
     check(interfaces)
+    one_heap()
     keep_compiled()
     detector = _detector(config.model)
     feed = AlertFeed(Verdict(detector, config.rate), clock=daemon.monotonic_us)
@@ -594,6 +596,7 @@ def _detector(model: str) -> Detector:
 def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane triage`."""
     from models.manifest import BundleError, read
+    from sensor.allocator import one_heap
     from sensor.errors import ModelError
     from sensor.feed import AlertFeed
     from sensor.grouping import Groups
@@ -602,6 +605,7 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     from sensor.triage import triage
     from sensor.verdict import Verdict, check_rate
 
+    one_heap()
     try:
         model = read(args.model)
     except BundleError as error:
