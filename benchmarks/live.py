@@ -43,6 +43,7 @@ from sensor.meter.base import packets_of
 from sensor.meter.compiled.interface import CaptureSettings
 from sensor.meter.compiled.live import LiveMeter
 from sensor.outputs.regular import RegularFile
+from sensor.pipeline import Scorer
 from sensor.verdict import Verdict
 
 OURS, THEIRS = "bench0", "bench1"
@@ -178,7 +179,7 @@ def consume(meter: LiveMeter, detector: Detector | None, fpr: float, folder: Pat
     output = RegularFile(folder / "eve.json")
     writer = EventWriter(output, detector.name, places([OURS]))
     measured = measure_live(meter, detector.schema, detector.clock_us)
-    for scored in score_live(measured, detector):
+    for scored in score_live(measured, Scorer(detector)):
         writer.write(feed.push(scored))
     output.close()
     return feed.counters.alerts

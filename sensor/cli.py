@@ -8,7 +8,6 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -502,13 +501,16 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
         return _test(config, console)
     if not config.interfaces:
         raise UsageError("no interface to capture on: give -i, or `interfaces` in a file for -c")
+    from sensor.service import capture
+
     with pidfile(Path(config.pidfile) if config.pidfile else None):
-        return _capture(config, console)
+        return capture(config, console)
 
 
 def _test(config: Config, console: Console) -> ExitCode:
-    """See that the model of a configuration can be used as it says."""
+    """See that the files that a configuration names can be used as it says."""
     from models.manifest import BundleError, read
+    from sensor.config.build import outputs_of
     from sensor.errors import ModelError
     from sensor.verdict import check_rate
 
@@ -517,56 +519,8 @@ def _test(config: Config, console: Console) -> ExitCode:
     except BundleError as error:
         raise ModelError(str(error)) from error
     check_rate(config.rate, model.name, model.calibration)
+    outputs_of(config)
     console.say(f"the configuration is good; model {model.name}")
-    return ExitCode.OK
-
-
-def _capture(config: Config, console: Console) -> ExitCode:
-    """Capture as a configuration says, until a signal."""
-    import gc
-
-    from sensor import daemon
-    from sensor.allocator import one_heap
-    from sensor.caches import keep_compiled
-    from sensor.config.command import output_path, taps
-    from sensor.feed import AlertFeed, EventWriter
-    from sensor.live import warm_up
-    from sensor.meter.choice import open_live_meter
-    from sensor.meter.compiled.core import Options
-    from sensor.meter.compiled.interface import check
-    from sensor.outputs.regular import RegularFile
-    from sensor.pipeline import check_clock
-    from sensor.triage import tell_forgotten
-    from sensor.verdict import Verdict
-
-    interfaces = taps(config)
-    names = [tap.name for tap in interfaces]
-    check(interfaces)
-    one_heap()
-    keep_compiled()
-    detector = _detector(config.model)
-    feed = AlertFeed(Verdict(detector, config.rate), clock=daemon.monotonic_us)
-    warm_up(detector)
-    gc.freeze()  # what is loaded by now stays; looking through it again would stop every thread
-    output = RegularFile(output_path(config))
-    try:
-        meter = open_live_meter(
-            interfaces, detector.schema.meter, detector.clock_us,
-            Options(
-                most_flows=config.most_flows, linger_s=config.linger, early=detector.early
-            ),
-            stop_within_s=config.stop_within, wanted=config.meter, warn=console.warn,
-        )  # fmt: skip
-        with closing(meter), daemon.stopped_by_signals(meter):
-            check_clock(meter, detector.clock_us)
-            console.say(f"capturing on {', '.join(names)}; model {detector.name}; "
-                        f"alerts in {output.path}")  # fmt: skip
-            writer = EventWriter(output, detector.name, daemon.places(names))
-            summary = daemon.run(meter, detector, feed, [writer], console)
-            tell_forgotten(summary.forgotten, console)
-            console.say(summary.line)
-    finally:
-        output.close()
     return ExitCode.OK
 
 
@@ -575,22 +529,6 @@ def run_config(args: argparse.Namespace, console: Console) -> ExitCode:
     from sensor.config.command import show
 
     return show(args, console)
-
-
-def _detector(model: str) -> Detector:
-    """The model of this name, or in this folder.
-
-    Raises:
-        ModelError: it cannot be used.
-    """
-    from models.bundle import load
-    from models.manifest import BundleError
-    from sensor.errors import ModelError
-
-    try:
-        return load(model)
-    except BundleError as error:
-        raise ModelError(str(error)) from error
 
 
 def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
@@ -750,8 +688,9 @@ def run_explore(args: argparse.Namespace, console: Console) -> ExitCode:
 def run_explain(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane explain`."""
     from sensor.explain import explain
+    from sensor.model import open_model
 
-    return explain(args, _detector(args.model), console)
+    return explain(args, open_model(args.model), console)
 
 
 def run_train(args: argparse.Namespace, console: Console) -> ExitCode:

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
-from types import FrameType
 
-from models.detector import Detector
+from sensor.destinations import Destinations, told
 from sensor.errors import UsageError
-from sensor.feed import AlertFeed, Decided, EventWriter, Places
+from sensor.feed import AlertFeed, Places
 from sensor.live import measure_live, score_live
 from sensor.meter.compiled.live import LiveCounters, LiveMeter
-from sensor.pipeline import Measured
+from sensor.outputs.queued import OutputCounters
+from sensor.pipeline import Measured, Scorer
 from sensor.report import Console
-from sensor.stats import Statistics, StatsWriter
+from sensor.stats import Statistics
 from sensor.suppress import Suppression
 
 _TICK_S = 1.0
+
+Turn = Callable[[], None]
+"""Something to be done between two batches: at each of them, twenty times a second or more."""
+
+
+@dataclass
+class Stages:
+    """All that flows go through; between two batches, what scores and decides may be replaced.
+
+    Attributes:
+        meter: makes flows of packets.
+        scorer: scores them.
+        feed: decides which are alerts.
+        outputs: where events go.
+        statistics: counts since the start.
+        forgotten: what windows forgot, as :func:`sensor.pipeline.measure` counts it.
+    """
+
+    meter: LiveMeter
+    scorer: Scorer
+    feed: AlertFeed
+    outputs: Destinations
+    statistics: Statistics
+    forgotten: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -29,8 +52,8 @@ class RunSummary:
 
     meter: LiveCounters
     alerts: int = 0
+    events: OutputCounters = field(default_factory=OutputCounters)
     seconds: float = 0.0
-    forgotten: Counter[str] = field(default_factory=Counter)
 
     @property
     def losses(self) -> str:
@@ -52,23 +75,9 @@ class RunSummary:
         return (
             f"{self.alerts:,} alerts in {meter.flows:,} flows ({meter.evicted:,} pushed out of a "
             f"full table{early}), {meter.received:,} packets in: {meter.metered:,} in flows, "
-            f"{meter.not_metered:,} not IP; {self.losses}; {self.seconds:.1f} s"
+            f"{meter.not_metered:,} not IP; {self.losses}; {told(self.events)}; "
+            f"{self.seconds:.1f} s"
         )
-
-
-@contextmanager
-def stopped_by_signals(meter: LiveMeter) -> Iterator[None]:
-    """SIGTERM and SIGINT end the capture, and with it everything, in order; more change nothing."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        meter.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def monotonic_us() -> int:
@@ -82,70 +91,64 @@ def places(interfaces: Sequence[str]) -> Places:
     return lambda flows: [each[origin] for origin in flows["origin"].tolist()]
 
 
-def run(
-    meter: LiveMeter,
-    detector: Detector,
-    feed: AlertFeed,
-    writers: Sequence[EventWriter],
-    console: Console,
-    stats: Sequence[StatsWriter] = (),
-) -> RunSummary:
-    """Score the flows of a live meter and write what `feed` decides, until the meter is stopped.
+def run(stages: Stages, console: Console, turns: Sequence[Turn] = ()) -> RunSummary:
+    """Score the flows of a live meter and write what is decided, until the meter is stopped.
 
-    Every flow that the meter hands on is scored. Though no flows come, groups are told of,
-    counters are written, and rules of suppression are read anew, within about a second.
+    Every flow that the meter hands on is scored. Though no flows come, `turns` are taken, groups
+    are told of, counters are written, and rules of suppression are read anew, within about a
+    second.
 
     Raises:
-        OutputError: the events cannot be written; the capture has ended.
+        BaseException: what a defect of a part raised in a thread of its own; the capture has ended.
     """
+    meter, feed, outputs = stages.meter, stages.feed, stages.outputs
     summary, begun = RunSummary(meter.counters), time.monotonic()
-    statistics = Statistics(meter.counters, feed)
-
-    def once_a_second() -> None:
-        if feed.suppression is not None:
-            _poll(feed.suppression, console)
-        _write(feed.tick(), writers)
-        for each in stats:
-            each.write(statistics)
-
+    schema, clock_us = stages.scorer.detector.schema, stages.scorer.detector.clock_us
     with closing(meter):
-        measured = measure_live(meter, detector.schema, detector.clock_us, summary.forgotten)
-        telling = _between(measured, meter, console, once_a_second)
-        for scored in score_live(telling, detector, summary.forgotten):
-            statistics.flows.add(scored.flows)
-            _write(feed.push(scored), writers)
-        _write(feed.end(), writers)
-    for each in stats:
-        each.write(statistics, last=True)
+        measured = measure_live(meter, schema, clock_us, stages.forgotten)
+        for scored in score_live(_between(measured, stages, console, turns), stages.scorer):
+            stages.statistics.flows.add(scored.flows)
+            outputs.write(feed.push(scored))
+        outputs.write(feed.end())
+    outputs.write_stats(stages.statistics, last=True)
+    _tell(stages, console)
     summary.alerts = feed.counters.alerts
     summary.seconds = time.monotonic() - begun
     return summary
 
 
+def _between(
+    measured: Iterator[Measured], stages: Stages, console: Console, turns: Sequence[Turn]
+) -> Iterator[Measured]:
+    """The same items; on the way, what is due is done."""
+    due = time.monotonic()
+    for item in measured:
+        _tell(stages, console)
+        for turn in turns:
+            turn()
+        if time.monotonic() >= due:
+            due = time.monotonic() + _TICK_S
+            _once_a_second(stages, console)
+        yield item
+
+
+def _tell(stages: Stages, console: Console) -> None:
+    """Tell what the meter and the outputs have to say."""
+    for line in stages.meter.notices() + stages.outputs.notices():
+        console.warn(line)
+
+
+def _once_a_second(stages: Stages, console: Console) -> None:
+    if stages.feed.suppression is not None:
+        _poll(stages.feed.suppression, console)
+    stages.outputs.write(stages.feed.tick())
+    stages.outputs.write_stats(stages.statistics)
+
+
 def _poll(suppression: Suppression, console: Console) -> None:
     """Have changed rules read anew, and tell of it."""
     try:
-        if told := suppression.poll():
-            console.say(told)
+        if said := suppression.poll():
+            console.say(said)
     except UsageError as error:
         console.warn(str(error))
-
-
-def _write(decided: Decided, writers: Sequence[EventWriter]) -> None:
-    for writer in writers:
-        writer.write(decided)
-
-
-def _between(
-    measured: Iterator[Measured], meter: LiveMeter, console: Console,
-    once_a_second: Callable[[], None],
-) -> Iterator[Measured]:  # fmt: skip
-    """The same items; on the way notices are told, and what is to be done once a second is."""
-    due = time.monotonic()
-    for item in measured:
-        for line in meter.notices():
-            console.warn(line)
-        if time.monotonic() >= due:
-            due = time.monotonic() + _TICK_S
-            once_a_second()
-        yield item

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,15 @@ class Decided:
     alerts: Alerts
     scored: Scored | None
     alerted: NDArray[np.bool_]
+
+
+class Deciders(NamedTuple):
+    """What decides which flows are alerts; None for none."""
+
+    verdict: Verdict
+    suppression: Suppression | None = None
+    budget: AlertBudget | None = None
+    groups: Groups | None = None
 
 
 class AlertFeed:
@@ -206,9 +216,12 @@ class EventWriter:
         self, output: Output, model: str, places: Places, types: Iterable[str] = ("alert",),
         style: Style = PLAIN,
     ) -> None:  # fmt: skip
-        """Write events of these types (:data:`TYPES`) in this style."""
-        self.output = output
-        self._model, self._places, self._style = model, places, style
+        """Write events of these types (:data:`TYPES`) in this style.
+
+        `model` is the name that events give; it may be changed between two writes.
+        """
+        self.output, self.model = output, model
+        self._places, self._style = places, style
         self._types = frozenset(types)
 
     def write(self, decided: Decided) -> None:
@@ -222,10 +235,10 @@ class EventWriter:
         for name, events in (("alert", alert_events), ("anomaly", anomaly_events)):
             if name in self._types and len(alerts):
                 places = self._places(alerts.flows)
-                lines += map(encode, events(alerts, self._model, places, self._style))
+                lines += map(encode, events(alerts, self.model, places, self._style))
         if "flow" in self._types and scored is not None:
             each = flow_events(
-                scored.flows, scored.scores, decided.alerted, self._model,
+                scored.flows, scored.scores, decided.alerted, self.model,
                 self._places(scored.flows), self._style,
             )  # fmt: skip
             lines += map(encode, each)

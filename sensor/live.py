@@ -105,11 +105,9 @@ def measure_live(
 
 
 def score_live(
-    measured: Iterator[Measured], detector: Detector, forgotten: Counter[str] | None = None,
-    clock: Clock = time.monotonic,
-) -> Iterator[Scored]:  # fmt: skip
+    measured: Iterator[Measured], scorer: Scorer, clock: Clock = time.monotonic
+) -> Iterator[Scored]:
     """Score flows when there are :data:`SCORED_FLOWS` of them, or after :data:`SCORING_AGE_S`."""
-    scorer = Scorer(detector, forgotten)
     waiting: list[Measured] = []
     count, since = 0, 0.0
     for item in measured:

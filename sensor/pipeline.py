@@ -127,19 +127,19 @@ class Scorer:
 
     def __init__(self, detector: Detector, forgotten: Counter[str] | None = None) -> None:
         """Score with `detector`; `forgotten` is kept up to date as by :func:`measure`."""
-        self._detector = detector
+        self.detector = detector
         self._history = HostHistory(detector.window, len(detector.schema.features))
         self._forgotten = Counter() if forgotten is None else forgotten
 
     def score(self, measured: Measured) -> Scored:
         """Score the next flows."""
         rows = measured.rows
-        if self._detector.window > 1:
+        if self.detector.window > 1:
             before = self._history.forgotten
             rows = self._history.push(host_keys(measured.flows), rows)
             if more := self._history.forgotten - before:
                 self._forgotten["histories"] += more
-        return Scored(measured.flows, rows, self._detector.score(rows))
+        return Scored(measured.flows, rows, self.detector.score(rows))
 
 
 def score(

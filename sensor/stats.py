@@ -13,7 +13,8 @@ from features.flows import Ending, FlowBatch
 from sensor.eve import PARTS_OF_P, PLAIN, Style, encode, timestamp
 from sensor.feed import AlertFeed
 from sensor.meter.base import MeterCounters
-from sensor.outputs.base import Output
+from sensor.outputs.base import Loss, Output
+from sensor.outputs.queued import OutputCounters
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "icmpv4": 1, "icmpv6": 58}
 _CAPTURE = {
@@ -52,6 +53,7 @@ class Statistics:
 
     def __init__(
         self, counters: MeterCounters, feed: AlertFeed,
+        written: Callable[[], OutputCounters] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Begin to count.
@@ -59,10 +61,12 @@ class Statistics:
         Args:
             counters: the meter's, which it keeps up to date.
             feed: decides on alerts.
+            written: what became of the lines of all outputs together, where that is counted.
             clock: seconds that only grow.
         """
         self.flows = FlowTally()
         self._counters, self._feed, self._clock = counters, feed, clock
+        self._written = written
         self._begun = clock()
 
     def event(self, time_us: int, style: Style = PLAIN) -> dict[str, Any]:
@@ -112,6 +116,13 @@ class Statistics:
         }
         if feed.groups is not None:
             ours |= {"groups": len(feed.groups), "alerts_coarse": feed.groups.coarse}
+        if self._written is not None:
+            lines = self._written()
+            ours |= {
+                "lines_written": lines.written, "lines_queued": lines.queued,
+                "lines_reconnects": lines.reconnects,
+                **{f"lines_lost_{cause}": lines.dropped[cause] for cause in Loss},
+            }  # fmt: skip
         return {f"flowvane_{name}": value for name, value in ours.items()}
 
 

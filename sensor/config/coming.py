@@ -9,33 +9,10 @@ from typing import Any
 from sensor.config.keys import Config, Pattern, path_text, pattern_of, plain
 from sensor.config.source import KeyPath, leaves, scalar_text
 
-NOT_YET = frozenset({
-    "sensor-name",
-    "alert-budget",
-    "suppress",
-    "grouping",
-    "metrics",
-    "eve-version",
-    "outputs[1]",
-    "outputs[].eve-log.enabled",
-    "outputs[].eve-log.filetype",
-    "outputs[].eve-log.filemode",
-    "outputs[].eve-log.rotate-interval",
-    "outputs[].eve-log.rotate-size",
-    "outputs[].eve-log.rotate-count",
-    "outputs[].eve-log.queue-size",
-    "outputs[].eve-log.retry-max",
-    "outputs[].eve-log.identity",
-    "outputs[].eve-log.facility",
-    "outputs[].eve-log.level",
-    "outputs[].eve-log.syslog",
-    "outputs[].eve-log.redis",
-    "outputs[].eve-log.community-id",
-    "outputs[].eve-log.types",
-})  # fmt: skip
+NOT_YET = frozenset({"alert-budget", "suppress", "grouping", "metrics"})
 """Keys that are refused unless they, and all below them, have their defaults.
 
-Whoever makes one work takes it out here; ``outputs[1]`` stands for every output but the first.
+Whoever makes one work takes it out here.
 """
 
 
@@ -46,8 +23,6 @@ def _usual() -> dict[KeyPath, Any]:
 
 def not_yet(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """What a configuration asks for that is not there yet: where, and what to say."""
-    if "outputs[1]" in NOT_YET and len(config.outputs) > 1:
-        yield ("outputs", 1), "a second output is not supported yet"
     usual = _usual()
     for path, value in leaves(plain(config)):
         same = ("outputs", 0, *path[2:]) if path[0] == "outputs" else path

@@ -102,11 +102,6 @@ def taps(config: Config) -> list[Tap]:
     ]
 
 
-def output_path(config: Config) -> Path:
-    """The file that events are appended to."""
-    return Path(config.default_log_dir) / config.outputs[0].eve_log.filename
-
-
 def show(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane config`.
 

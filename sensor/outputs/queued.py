@@ -168,11 +168,16 @@ class Queued:
             self._reopen_at = 0.0
             self._changed.notify()
 
-    def close(self, within_s: float = CLOSE_WITHIN_S) -> None:
+    @property
+    def alive(self) -> bool:
+        """Whether the thread that writes is there, as it is unless a defect ended it."""
+        return self._thread.is_alive() and self._error is None
+
+    def close(self, within_s: float = CLOSE_WITHIN_S, grace_s: float = 2 * WAIT_S) -> None:
         """Deliver what is queued, for at most so many seconds, and close the output.
 
-        A write that is under way then has its own time beside (:data:`WAIT_S`); what is left
-        after that is lost.
+        A write that is under way then is waited for `grace_s` longer (it bounds itself to
+        :data:`WAIT_S`); what is left after that is lost.
 
         Raises:
             BaseException: what a defect of the output raised in the thread.
@@ -181,7 +186,7 @@ class Queued:
             self._end = time.monotonic() + within_s
             self._retry_at, self._failures = 0.0, 0
             self._changed.notify()
-        self._thread.join(within_s + 2 * WAIT_S)
+        self._thread.join(within_s + grace_s)
         with self._changed:
             left, self._over = len(self._lines), True
             self._lines.clear()

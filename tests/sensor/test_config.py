@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,13 @@ from hypothesis import given, settings
 
 from sensor import cli
 from sensor.config import coming, defaults, describe, write
+from sensor.config.build import outputs_of, spec_of
 from sensor.config.check import accepts, check
-from sensor.config.command import output_path, taps
+from sensor.config.command import taps
 from sensor.config.keys import (
     ITEM,
     Config,
+    EveLog,
     Pattern,
     Section,
     arms,
@@ -30,7 +33,9 @@ from sensor.config.keys import (
 )
 from sensor.config.source import KeyPath, Source, leaves, read_config, read_value, scalar_text
 from sensor.errors import ConfigError, ExitCode
+from sensor.eve import Style
 from sensor.meter.compiled.interface import CaptureSettings, Tap
+from sensor.outputs.spec import OutputSpec
 from tests.helpers import ROOT, run
 
 NAME = "x.yaml"
@@ -336,7 +341,8 @@ def test_values_as_suricatas_users_write_them() -> None:
     assert config.interfaces[0].disable_promisc
     assert config.rate == 1e-3
     assert config.linger == 5.0
-    assert output_path(config) == Path("/var/log/flowvane/alerts.json")
+    assert config.default_log_dir == "/var/log/flowvane/"
+    assert config.outputs[0].eve_log.filename == "alerts.json"
 
 
 # What is not there yet
@@ -345,13 +351,7 @@ def test_values_as_suricatas_users_write_them() -> None:
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        ("eve-version: 8", ["1: eve-version: is not supported yet; leave it at 7"]),
         ("alert-budget: 5", ["1: alert-budget: is not supported yet; leave it at null"]),
-        (
-            "outputs:\n - eve-log: {types: [alert, flow]}\n - eve-log: {}",
-            ["2: outputs[0].eve-log.types[1]: is not supported yet",
-             "3: outputs[1]: a second output is not supported yet"],
-        ),
         (
             "metrics:\n  enabled: yes",
             ["2: metrics.enabled: is not supported yet; leave it at no"],
@@ -363,12 +363,11 @@ def test_what_is_not_there_yet_is_refused(text: str, lines: list[str]) -> None:
 
 
 def test_defaults_of_what_is_not_there_yet_are_taken() -> None:
-    assert load("eve-version: 7\nmetrics: {enabled: no}\noutputs: [{eve-log: {}}]") == Config()
+    assert load("alert-budget: null\nmetrics: {enabled: no}") == Config()
 
 
 def test_what_waits_is_declared() -> None:
-    told = {key.text for key in declared().values()} | {"outputs[1]"}
-    assert told >= coming.NOT_YET
+    assert {key.text for key in declared().values()} >= coming.NOT_YET
 
 
 # What is declared
@@ -494,11 +493,7 @@ def test_what_is_wrong_with_a_setting_is_told_with_it(setting: str, reason: str)
 def test_settings_in_a_list_add_to_its_default() -> None:
     source = Source()
     source.assign("outputs[0].eve-log.types[1]=flow")
-    with pytest.raises(ConfigError) as caught:
-        check(source)
-    (line,) = caught.value.lines
-    assert line.endswith("outputs[0].eve-log.types[1]: is not supported yet")
-    assert source.data["outputs"][0]["eve-log"]["types"] == ["alert", "flow"]
+    assert check(source).outputs[0].eve_log.types == ["alert", "flow"]
 
 
 def test_a_configuration_is_tested_with_its_model(file: Path, tmp_path: Path) -> None:
@@ -557,3 +552,40 @@ def test_each_interface_is_captured_as_it_says() -> None:
 def test_patterns_are_paths_without_numbers() -> None:
     for path, _ in leaves(plain(Config())):
         assert pattern_of(path) in declared() or path[-1] == 0
+
+
+# What becomes of it
+
+
+def test_outputs_are_what_their_keys_say() -> None:
+    config = load(
+        "sensor-name: probe\neve-version: 8\noutputs:\n"
+        "  - eve-log: {filename: a.json, filemode: 600, types: [alert, stats]}\n"
+        "  - eve-log: {enabled: no}\n"
+        "  - eve-log: {filetype: syslog, facility: auth, level: Warning, community-id: no,\n"
+        "      types: [flow, stats: {interval: 30}]}\n"
+        "  - eve-log: {filetype: redis, redis: {mode: stream, key: k,\n"
+        "      pipelining: {batch-size: 7}}}\n"
+    )
+    file, syslog, redis = outputs_of(config)
+    assert (file.spec.filename, oct(file.spec.filemode)) == ("a.json", "0o600")
+    assert (file.types, file.stats_every_s) == ({"alert"}, 8.0)
+    assert file.style == Style(8, "probe", community_id=True)
+    assert (syslog.types, syslog.stats_every_s) == ({"flow"}, 30.0)
+    assert syslog.style == Style(8, "probe", community_id=False)
+    assert (syslog.spec.facility, syslog.spec.level) == ("auth", "Warning")
+    assert (redis.spec.filetype, redis.spec.redis.mode) == ("redis", "stream")
+    assert (redis.spec.redis.key, redis.spec.redis.pipelining.batch_size) == ("k", 7)
+
+
+def test_the_defaults_of_outputs_are_the_same_on_both_sides() -> None:
+    assert dataclasses.replace(spec_of(EveLog()), level="info") == OutputSpec()
+
+
+@pytest.mark.usefixtures("_all_is_there")
+@settings(max_examples=25, deadline=None)
+@given(CONFIGS)
+def test_any_outputs_can_be_made(data: dict[str, Any]) -> None:
+    config = check(Source(data))
+    enabled = [output for output in config.outputs if output.eve_log.enabled]
+    assert len(outputs_of(config)) == len(enabled)

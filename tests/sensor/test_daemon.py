@@ -11,11 +11,14 @@ import pytest
 
 from features.flows import FlowBatch, empty_flows
 from sensor import daemon
+from sensor.daemon import Stages
+from sensor.destinations import Destinations
 from sensor.feed import AlertFeed, EventWriter
 from sensor.grouping import Groups, Schedule
 from sensor.meter.compiled.live import LiveCounters
+from sensor.pipeline import Scorer
 from sensor.report import Console
-from sensor.stats import StatsWriter
+from sensor.stats import Statistics, StatsWriter
 from sensor.suppress import Suppression
 from sensor.verdict import Verdict
 from tests.helpers import make_flow, untrained
@@ -56,6 +59,13 @@ def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sensor.live.SCORING_AGE_S", 0.0)
 
 
+def stages_of(meter: Any, feed: AlertFeed, output: Kept, *stats: StatsWriter) -> Stages:
+    """What flows go through, with an output that keeps the events."""
+    writer = EventWriter(output, "m", daemon.places(["eth0"]))
+    outputs = Destinations([writer], stats)
+    return Stages(meter, Scorer(DETECTOR), feed, outputs, Statistics(meter.counters, feed))
+
+
 def scan(count: int) -> FlowBatch:
     flows = np.repeat(make_flow(), count)
     flows["dst_port"] = np.arange(1, count + 1)
@@ -70,12 +80,10 @@ def test_groups_are_told_of_though_no_flows_come() -> None:
         now += 10_000_000
 
     feed = AlertFeed(Verdict(DETECTOR, 0.999), groups=Groups(Schedule()), clock=lambda: now)
-    writer = EventWriter(output, "m", daemon.places(["eth0"]))
     stats: Any = Kept()
-    meter: Any = Acts(scan(1000), later, later, scan(24), later)
-    summary = daemon.run(
-        meter, DETECTOR, feed, [writer], Console(), [StatsWriter(stats, 3600.0)]
-    )  # fmt: skip
+    meter = Acts(scan(1000), later, later, scan(24), later)
+    stages = stages_of(meter, feed, output, StatsWriter(stats, 3600.0))
+    summary = daemon.run(stages, Console())
     told = [event["alert"]["metadata"] for event in output.events]
     assert summary.alerts == sum(int(each["count"][0]) for each in told) > 900
     assert {each["group_event"][0] for each in told} >= {"first", "update"}
@@ -100,10 +108,9 @@ def test_rules_are_in_use_once_they_are_written(
         return act
 
     feed = AlertFeed(Verdict(DETECTOR, 0.999), suppression=Suppression(path), clock=lambda: 0)
-    writer = EventWriter(output, "m", daemon.places(["eth0"]))
     better, worse = write("- source: 10.0.0.0/8\n"), write("- sauce: 10.0.0.0/8\n")
-    meter: Any = Acts(scan(10), better, scan(10), worse, scan(10))
-    summary = daemon.run(meter, DETECTOR, feed, [writer], Console())
+    meter = Acts(scan(10), better, scan(10), worse, scan(10))
+    summary = daemon.run(stages_of(meter, feed, output), Console())
     assert 0 < summary.alerts == len(output.events) <= 10
     assert feed.counters.suppressed == 2 * summary.alerts
     out, err = capsys.readouterr()

@@ -35,7 +35,7 @@ from sensor.meter.compiled.core import FlowTable, Options
 from sensor.meter.compiled.interface import CaptureSettings, Interface, Tap
 from sensor.meter.compiled.live import FlowQueue, LiveMeter
 from sensor.meter.compiled.meter import CompiledMeter
-from sensor.pipeline import Measured
+from sensor.pipeline import Measured, Scorer
 from tests.helpers import ANN, ARP, BOB, make_flow, need_tools, run, sample, syn, untrained
 from tests.sensor.test_wire_kdd import WRONG_FRAGMENTS, fragments
 
@@ -589,7 +589,8 @@ def test_flows_are_scored_when_they_are_many_or_have_waited() -> None:
     )
     detector = untrained("kdd", "gaussian")
     measured = measure_live(meter, detector.schema, 1000, clock=meter.clock)
-    scored = [(meter.now, len(s.flows)) for s in score_live(measured, detector, clock=meter.clock)]
+    scorer = Scorer(detector)
+    scored = [(meter.now, len(s.flows)) for s in score_live(measured, scorer, clock=meter.clock)]
     assert scored == [(1.0 + SCORING_AGE_S, 2), (2.0, 1500), (3.0, 1)]
 
 
@@ -627,9 +628,10 @@ def test_a_signal_ends_the_capture_and_every_flow_is_scored(
     events = [json.loads(line) for line in (tmp_path / "eve.json").read_text().splitlines()]
     flows = sum(known_flows(sample().excerpt).values())
     first, last = ran.out.splitlines()
-    assert first.startswith(f"capturing on {link}; model nsl-kdd; alerts in ")
+    assert first == f"capturing on {link}; model nsl-kdd; events to {tmp_path}/eve.json"
     assert f"{len(events):,} alerts in {flows:,} flows" in last
     assert f"{sent:,} packets in: {sent:,} in flows, 0 not IP; lost: 0 packets" in last
+    assert f"; {len(events):,} events written, 0 lost; " in last
     assert events
     assert {event["in_iface"] for event in events} == {link}
     assert {event["flow"]["reason"] for event in events} == {"shutdown"}
@@ -725,17 +727,19 @@ def test_what_becomes_of_an_interface_is_told(link: str, tmp_path: Path) -> None
     ]
 
 
-def test_an_output_that_fails_ends_the_capture(link: str, tmp_path: Path) -> None:
+def test_a_full_disk_is_survived_and_what_it_cost_is_counted(link: str, tmp_path: Path) -> None:
     (tmp_path / "eve.json").symlink_to("/dev/full")
-    no_signal = 0
-    thread = signalled(no_signal, lambda: replay(sample().excerpt, "--pps", "20000"))
-    ran = run("run", "-i", link, "-l", tmp_path, "--linger", "0.1")
+    thread = signalled(signal.SIGTERM, lambda: replay(sample().excerpt, "--pps", "20000"))
+    ran = run("run", "-i", link, "-l", tmp_path)
     thread.join()
-    assert ran.code == ExitCode.OUTPUT
-    assert ran.lines == [
-        f"flowvane: error: {tmp_path}/eve.json: cannot be written: no space left on device"
-    ]
-    assert not [thread for thread in threading.enumerate() if "capture" in thread.name]
+    assert ran.code == ExitCode.OK
+    first, second = ran.lines
+    refused = f"flowvane: warning: {tmp_path}/eve.json: cannot be written: no space left on device"
+    assert first == f"{refused}; it is tried again"
+    (alerts,) = re.findall(r"^([\d,]+) alerts in ", ran.out.splitlines()[-1])
+    told = f"; 0 events written, {alerts} lost ({alerts} disk_full); "
+    assert told in ran.out.splitlines()[-1]
+    assert second.endswith(f"{alerts.replace(',', '')} lines are lost, queued at the end")
 
 
 def test_no_permission_is_one_line(link: str, tmp_path: Path) -> None:

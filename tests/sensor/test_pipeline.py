@@ -6,6 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from sensor import triage as triage_module
 from sensor.feed import AlertFeed
 from sensor.live import score_live
 from sensor.meter.base import MemoryMeter
-from sensor.pipeline import Measured, Scored, measure, score
+from sensor.pipeline import Measured, Scored, Scorer, measure, score
 from sensor.report import Console
 from sensor.verdict import Verdict
 from tests.helpers import BOB, make_flow, make_rows, run, small_pcap, syn, untrained
@@ -129,7 +130,8 @@ def test_windows_do_not_depend_on_how_flows_come(
     flows["origin"] = rng.integers(0, 2, count)
     rows = make_rows(SCHEMAS["kdd"], count).astype(np.float32).astype(np.float64)  # as remembered
     parts = zip(np.split(flows, cuts), np.split(rows, cuts), strict=True)
-    scored = list(way((Measured(*part) for part in parts), detector))
+    given: Any = Scorer(detector) if way is score_live else detector
+    scored = list(way((Measured(*part) for part in parts), given))
     before = previous_rows(host_keys(flows), detector.window - 1)
     assert 0.5 < (before >= 0).mean() < 1.0
     windows = windows_of(rows, before)

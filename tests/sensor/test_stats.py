@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from sensor.feed import FeedCounters
 from sensor.grouping import Groups
 from sensor.meter.base import MeterCounters
 from sensor.meter.compiled.live import LiveCounters
+from sensor.outputs.base import Loss
+from sensor.outputs.queued import OutputCounters
 from sensor.stats import FlowTally, Statistics, StatsWriter
 from tests.helpers import eve_schemas, faults, make_flow
 from tests.sensor.test_feed import Kept, feed_of
@@ -54,7 +57,8 @@ def test_a_stats_event_by_hand() -> None:
     )  # fmt: skip
     feed = feed_of(groups=Groups(coarse=9), budget=AlertBudget(10, 1e-4, 0.01))
     feed.counters = FeedCounters(1000, 60, 10, 20, 30, 4, 5)
-    statistics = Statistics(counters, feed, clock=lambda: now)
+    lines = OutputCounters(12, 4, Counter({Loss.DISK_FULL: 3, Loss.STOPPED: 2}), 1, 3)
+    statistics = Statistics(counters, feed, lambda: lines, clock=lambda: now)
     flows = [
         make_flow(), make_flow(protocol=17), make_flow(protocol=1), make_flow(protocol=58),
         make_flow(protocol=47), make_flow(ending=Ending.EARLY),
@@ -80,6 +84,11 @@ def test_a_stats_event_by_hand() -> None:
             "flowvane_late_flows": 7, "flowvane_late_packets": 8, "flowvane_not_metered": 4,
             "flowvane_alert_events": 4, "flowvane_threshold_ppb": 10_000_000,
             "flowvane_groups": 0, "flowvane_alerts_coarse": 9,
+            "flowvane_lines_written": 4, "flowvane_lines_queued": 3,
+            "flowvane_lines_reconnects": 1, "flowvane_lines_lost_queue_full": 0,
+            "flowvane_lines_lost_reader_gone": 0, "flowvane_lines_lost_disk_full": 3,
+            "flowvane_lines_lost_too_long": 0, "flowvane_lines_lost_refused": 0,
+            "flowvane_lines_lost_stopped": 2,
         }},
         "host": "probe",
     }  # fmt: skip

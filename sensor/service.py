@@ -1,0 +1,112 @@
+"""`flowvane run` from its configuration: what is opened, in which order, and closed."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import Counter
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sensor import daemon
+from sensor.allocator import one_heap
+from sensor.caches import keep_compiled
+from sensor.config.build import deciders_of, outputs_of
+from sensor.config.command import taps
+from sensor.config.keys import Config
+from sensor.daemon import RunSummary, Stages
+from sensor.destinations import open_destinations, told
+from sensor.errors import ExitCode, ModelError
+from sensor.feed import AlertFeed
+from sensor.live import warm_up
+from sensor.meter.choice import open_live_meter
+from sensor.meter.compiled.core import Options
+from sensor.meter.compiled.interface import check
+from sensor.model import open_model
+from sensor.outputs.queued import CLOSE_WITHIN_S
+from sensor.pipeline import Scorer, check_clock
+from sensor.report import Console
+from sensor.signals import Requests
+from sensor.stats import Statistics
+from sensor.triage import tell_forgotten
+
+if TYPE_CHECKING:
+    from models.detector import Detector
+    from sensor.meter.compiled.live import LiveMeter
+
+_CLOSING_S = 1.2
+"""Outputs are closed by so long after `stop-within`: 4.7 s after the signal, unless told."""
+_CLOSING_LEAST_S = 0.2
+
+
+def capture(config: Config, console: Console) -> ExitCode:
+    """Capture as a configuration says, until a signal."""
+    interfaces = taps(config)
+    names = [tap.name for tap in interfaces]
+    check(interfaces)
+    requests = Requests()
+    with requests.noted(), ExitStack() as opened:
+        one_heap()
+        keep_compiled()
+        detector = open_model(config.model)
+        deciders = deciders_of(config, detector)
+        warm_up(detector)
+        gc.freeze()  # what is loaded by now stays; looking through it would stop every thread
+        outputs = open_destinations(
+            outputs_of(config), Path(config.default_log_dir), detector.name, daemon.places(names)
+        )
+        opened.callback(lambda: outputs.close(_time_to_close(requests, config)))
+        meter = opened.enter_context(closing(_meter(config, detector, console)))
+        requests.stop = meter.stop
+        feed = AlertFeed(**deciders._asdict(), clock=daemon.monotonic_us)
+        statistics = Statistics(meter.counters, feed, outputs.total)
+        forgotten: Counter[str] = Counter()
+        stages = Stages(meter, Scorer(detector, forgotten), feed, outputs, statistics, forgotten)
+        console.say(f"capturing on {', '.join(names)}; model {detector.name}; "
+                    f"events to {', '.join(outputs.names) or 'nowhere'}")  # fmt: skip
+        summary = daemon.run(stages, console)
+        outputs.close(_time_to_close(requests, config))
+        _tell_all(summary, stages, console)
+    return ExitCode.OK
+
+
+def _meter(config: Config, detector: Detector, console: Console) -> LiveMeter:
+    """The meter, on a clock that the model can be used with.
+
+    Raises:
+        InputError: an interface cannot be captured.
+        ModelError: the meter's clock is too coarse.
+    """
+    meter = open_live_meter(
+        taps(config), detector.schema.meter, detector.clock_us,
+        Options(most_flows=config.most_flows, linger_s=config.linger, early=detector.early),
+        stop_within_s=config.stop_within, wanted=config.meter, warn=console.warn,
+    )  # fmt: skip
+    try:
+        check_clock(meter, detector.clock_us)
+    except ModelError:
+        meter.close()
+        raise
+    return meter
+
+
+def _time_to_close(requests: Requests, config: Config) -> float:
+    """Seconds that outputs have to deliver what waits, within what a stop may take in all."""
+    if requests.stopped_at is None:
+        return CLOSE_WITHIN_S
+    end = requests.stopped_at + config.stop_within + _CLOSING_S
+    return min(CLOSE_WITHIN_S, max(end - time.monotonic(), _CLOSING_LEAST_S))
+
+
+def _tell_all(summary: RunSummary, stages: Stages, console: Console) -> None:
+    """Tell what the run did, once the outputs are closed."""
+    tell_forgotten(stages.forgotten, console)
+    for line in stages.outputs.notices():
+        console.warn(line)
+    each = stages.outputs.counters()
+    if len(each) > 1:
+        for name, counters in each:
+            console.say(f"{name}: {told(counters)}")
+    summary.events = stages.outputs.total()
+    console.say(summary.line)
