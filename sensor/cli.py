@@ -510,7 +510,7 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
 def _test(config: Config, console: Console) -> ExitCode:
     """See that the files that a configuration names can be used as it says."""
     from models.manifest import BundleError, read
-    from sensor.config.build import outputs_of
+    from sensor.config.build import outputs_of, suppression_of
     from sensor.errors import ModelError
     from sensor.verdict import check_rate
 
@@ -519,6 +519,7 @@ def _test(config: Config, console: Console) -> ExitCode:
     except BundleError as error:
         raise ModelError(str(error)) from error
     check_rate(config.rate, model.name, model.calibration)
+    suppression_of(config)
     outputs_of(config)
     console.say(f"the configuration is good; model {model.name}")
     return ExitCode.OK

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sensor.destinations import Destinations, told
 from sensor.errors import UsageError
-from sensor.feed import AlertFeed, Places
+from sensor.feed import AlertFeed, FeedCounters, Places
 from sensor.live import measure_live, score_live
 from sensor.meter.compiled.live import LiveCounters, LiveMeter
 from sensor.outputs.queued import OutputCounters
@@ -48,10 +48,10 @@ class Stages:
 
 @dataclass
 class RunSummary:
-    """What a run did; `forgotten` is as in :class:`sensor.triage.TriageSummary`."""
+    """What a run did."""
 
     meter: LiveCounters
-    alerts: int = 0
+    feed: FeedCounters
     events: OutputCounters = field(default_factory=OutputCounters)
     seconds: float = 0.0
 
@@ -70,11 +70,13 @@ class RunSummary:
     @property
     def line(self) -> str:
         """All of it in one line."""
-        meter = self.meter
+        meter, feed = self.meter, self.feed
         early = f", {meter.early:,} reports before the end" if meter.early else ""
+        beside = f", {feed.suppressed:,} suppressed" if feed.suppressed else ""
+        beside += f", {feed.over_budget:,} beyond the budget" if feed.over_budget else ""
         return (
-            f"{self.alerts:,} alerts in {meter.flows:,} flows ({meter.evicted:,} pushed out of a "
-            f"full table{early}), {meter.received:,} packets in: {meter.metered:,} in flows, "
+            f"{feed.alerts:,} alerts{beside} in {meter.flows:,} flows ({meter.evicted:,} pushed "
+            f"out of a full table{early}), {meter.received:,} packets in: {meter.metered:,} in flows, "
             f"{meter.not_metered:,} not IP; {self.losses}; {told(self.events)}; "
             f"{self.seconds:.1f} s"
         )
@@ -102,7 +104,7 @@ def run(stages: Stages, console: Console, turns: Sequence[Turn] = ()) -> RunSumm
         BaseException: what a defect of a part raised in a thread of its own; the capture has ended.
     """
     meter, feed, outputs = stages.meter, stages.feed, stages.outputs
-    summary, begun = RunSummary(meter.counters), time.monotonic()
+    summary, begun = RunSummary(meter.counters, feed.counters), time.monotonic()
     schema, clock_us = stages.scorer.detector.schema, stages.scorer.detector.clock_us
     with closing(meter):
         measured = measure_live(meter, schema, clock_us, stages.forgotten)
@@ -112,7 +114,6 @@ def run(stages: Stages, console: Console, turns: Sequence[Turn] = ()) -> RunSumm
         outputs.write(feed.end())
     outputs.write_stats(stages.statistics, last=True)
     _tell(stages, console)
-    summary.alerts = feed.counters.alerts
     summary.seconds = time.monotonic() - begun
     return summary
 

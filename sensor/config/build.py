@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sensor.budget import AlertBudget
 from sensor.config.keys import Config, EveLog, Stats, StatsSettings
 from sensor.destinations import Wanted
 from sensor.eve import Style
 from sensor.feed import Deciders
+from sensor.grouping import Groups, Schedule
 from sensor.outputs.spec import (
     FileType,
     OutputSpec,
@@ -16,6 +19,7 @@ from sensor.outputs.spec import (
     RedisSpec,
     SyslogSpec,
 )  # fmt: skip
+from sensor.suppress import Suppression
 from sensor.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -71,10 +75,33 @@ def spec_of(eve_log: EveLog) -> OutputSpec:
     )  # fmt: skip
 
 
+def suppression_of(config: Config) -> Suppression | None:
+    """The suppression rules, read.
+
+    Raises:
+        UsageError: the file cannot be read, or is wrong.
+    """
+    return None if config.suppress is None else Suppression(Path(config.suppress))
+
+
+def groups_of(config: Config) -> Groups | None:
+    """What makes one alert of a burst, if that is wanted."""
+    own = config.grouping
+    if not own.enabled:
+        return None
+    return Groups(
+        Schedule(first_s=own.first_update, most_s=own.longest_interval, quiet_s=own.quiet)
+    )
+
+
 def deciders_of(config: Config, detector: Detector) -> Deciders:
     """What decides which flows are alerts.
 
     Raises:
-        UsageError: the model cannot keep the rate.
+        UsageError: the model cannot keep the rate, or the suppression rules are wrong.
     """
-    return Deciders(Verdict(detector, config.rate))
+    verdict = Verdict(detector, config.rate)
+    budget = None
+    if config.alert_budget is not None:
+        budget = AlertBudget(config.alert_budget, detector.calibration.smallest_p, config.rate)
+    return Deciders(verdict, suppression_of(config), budget, groups_of(config))

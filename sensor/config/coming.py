@@ -9,7 +9,7 @@ from typing import Any
 from sensor.config.keys import Config, Pattern, path_text, pattern_of, plain
 from sensor.config.source import KeyPath, leaves, scalar_text
 
-NOT_YET = frozenset({"alert-budget", "suppress", "grouping", "metrics"})
+NOT_YET = frozenset({"metrics"})
 """Keys that are refused unless they, and all below them, have their defaults.
 
 Whoever makes one work takes it out here.

@@ -263,7 +263,16 @@ class Grouping(Section):
         description="Write one alert with a count for alerts of the same source, destination and "
         "kind; the first one at once.",
     )
-    window: WholeSeconds = Field(60, description="How long alerts are counted into one.")
+    first_update: WholeSeconds = Field(
+        10, description="Time from the first alert to the next event of its group, which counts "
+        "those between; each later interval is three times as long as the one before.",
+    )  # fmt: skip
+    longest_interval: WholeSeconds = Field(
+        3600, description="What such intervals grow to, at most."
+    )
+    quiet: WholeSeconds = Field(
+        300, description="A group ends when no alert came for so long, with a last event."
+    )
 
 
 class Metrics(Section):
@@ -293,7 +302,10 @@ class Config(Section):
         description="Share of benign flows that may be alerted; null with an `alert-budget`.",
     )  # fmt: skip
     alert_budget: Annotated[float | None, Unit("alerts an hour")] = Field(
-        None, gt=0, description="In place of `false-positive-rate`: alerts that are wanted at most."
+        None,
+        ge=1,
+        description="In place of `false-positive-rate`: alerts that are wanted at most "
+        f"(docs/eve.md); the rate is {defaults.FALSE_POSITIVE_RATE} at most then.",
     )
     default_log_dir: Folder = Field(
         defaults.LOG_DIR,
@@ -303,7 +315,9 @@ class Config(Section):
     eve_version: Literal[7, 8] = Field(
         7, description="Major version of Suricata whose EVE schema events keep to."
     )
-    suppress: FileOrNone = Field(None, description="File of suppression rules; null: none.")
+    suppress: FileOrNone = Field(
+        None, description="File of suppression rules (docs/suppression.md); null: none."
+    )
     grouping: Grouping = Field(Grouping(), description="One alert for a burst of them.")
     most_flows: Annotated[int, Unit("flows")] = Field(
         defaults.MOST_FLOWS, ge=1,
@@ -350,9 +364,9 @@ class Config(Section):
 
     @property
     def rate(self) -> float:
-        """The false-positive rate that holds."""
+        """The false-positive rate that holds; with a budget, the highest that may."""
         if self.false_positive_rate is None:
-            raise NotImplementedError("an alert budget")  # refused before (NOT_YET)
+            return defaults.FALSE_POSITIVE_RATE
         return self.false_positive_rate
 
     @field_validator("interfaces")

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 
 from sensor import cli
 from sensor.config import coming, defaults, describe, write
-from sensor.config.build import outputs_of, spec_of
+from sensor.config.build import deciders_of, outputs_of, spec_of
 from sensor.config.check import accepts, check
 from sensor.config.command import taps
 from sensor.config.keys import (
@@ -34,9 +34,10 @@ from sensor.config.keys import (
 from sensor.config.source import KeyPath, Source, leaves, read_config, read_value, scalar_text
 from sensor.errors import ConfigError, ExitCode
 from sensor.eve import Style
+from sensor.grouping import Schedule
 from sensor.meter.compiled.interface import CaptureSettings, Tap
 from sensor.outputs.spec import OutputSpec
-from tests.helpers import ROOT, run
+from tests.helpers import ROOT, run, untrained
 
 NAME = "x.yaml"
 EVE_LOG = ("outputs", ITEM, "eve-log")
@@ -236,7 +237,8 @@ def test_any_text_is_a_configuration_or_a_problem(text: str) -> None:
         ("threads: 2", ["1: threads: unknown key here; there is interfaces[].threads"]),
         (
             "grouping: {zzz: 1}",
-            ["1: grouping.zzz: unknown key; known here: enabled, window"],
+            ["1: grouping.zzz: unknown key; known here: enabled, first-update, "
+             "longest-interval, quiet"],
         ),
         ("linger: soon", ["1: linger: must be a number from 0 on, not soon"]),
         ("linger: -1", ["1: linger: must be a number from 0 on, not -1"]),
@@ -351,7 +353,6 @@ def test_values_as_suricatas_users_write_them() -> None:
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        ("alert-budget: 5", ["1: alert-budget: is not supported yet; leave it at null"]),
         (
             "metrics:\n  enabled: yes",
             ["2: metrics.enabled: is not supported yet; leave it at no"],
@@ -363,7 +364,7 @@ def test_what_is_not_there_yet_is_refused(text: str, lines: list[str]) -> None:
 
 
 def test_defaults_of_what_is_not_there_yet_are_taken() -> None:
-    assert load("alert-budget: null\nmetrics: {enabled: no}") == Config()
+    assert load("metrics: {enabled: no}") == Config()
 
 
 def test_what_waits_is_declared() -> None:
@@ -589,3 +590,30 @@ def test_any_outputs_can_be_made(data: dict[str, Any]) -> None:
     config = check(Source(data))
     enabled = [output for output in config.outputs if output.eve_log.enabled]
     assert len(outputs_of(config)) == len(enabled)
+
+
+def test_what_decides_on_alerts_is_what_the_keys_say(tmp_path: Path) -> None:
+    detector, rules = untrained("kdd", "gaussian"), tmp_path / "rules.yaml"
+    rules.write_text("- port: 80\n")
+    assert deciders_of(load("false-positive-rate: 0.2"), detector)[1:] == (None, None, None)
+    assert deciders_of(load("false-positive-rate: 0.2"), detector).verdict.fpr == 0.2
+    config = load(
+        f"alert-budget: 7\nsuppress: {rules}\n"
+        "grouping: {enabled: yes, first-update: 5, longest-interval: 600, quiet: 60}\n"
+    )
+    decided = deciders_of(config, detector)
+    assert decided.verdict.fpr == 0.01
+    assert decided.budget is not None
+    assert (decided.budget.per_hour, decided.budget.threshold) == (7, 0.01)
+    assert decided.suppression is not None
+    assert decided.suppression.path == rules
+    assert decided.groups is not None
+    assert decided.groups.schedule == Schedule(5, 3, 600, 60)
+
+
+def test_suppression_rules_are_tested_with_the_configuration(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("- {prt: 80}\n")
+    ran = run("run", "-T", "--set", f"suppress={rules}")
+    assert ran.code == ExitCode.USAGE
+    assert ran.err == f"flowvane: error: {rules}:1: there is no 'prt'; is it port?\n"

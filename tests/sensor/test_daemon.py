@@ -85,12 +85,12 @@ def test_groups_are_told_of_though_no_flows_come() -> None:
     stages = stages_of(meter, feed, output, StatsWriter(stats, 3600.0))
     summary = daemon.run(stages, Console())
     told = [event["alert"]["metadata"] for event in output.events]
-    assert summary.alerts == sum(int(each["count"][0]) for each in told) > 900
+    assert summary.feed.alerts == sum(int(each["count"][0]) for each in told) > 900
     assert {each["group_event"][0] for each in told} >= {"first", "update"}
     assert {event["in_iface"] for event in output.events} == {"eth0"}
     (last,) = stats.events  # the one of the end
     assert last["stats"]["flow"]["total"] == 1024
-    assert last["stats"]["detect"]["alert"] == summary.alerts
+    assert last["stats"]["detect"]["alert"] == summary.feed.alerts
     assert meter.closed
 
 
@@ -111,8 +111,9 @@ def test_rules_are_in_use_once_they_are_written(
     better, worse = write("- source: 10.0.0.0/8\n"), write("- sauce: 10.0.0.0/8\n")
     meter = Acts(scan(10), better, scan(10), worse, scan(10))
     summary = daemon.run(stages_of(meter, feed, output), Console())
-    assert 0 < summary.alerts == len(output.events) <= 10
-    assert feed.counters.suppressed == 2 * summary.alerts
+    assert 0 < summary.feed.alerts == len(output.events) <= 10
+    assert feed.counters.suppressed == 2 * summary.feed.alerts
+    assert f" alerts, {feed.counters.suppressed} suppressed in 30 flows" in summary.line
     out, err = capsys.readouterr()
     assert out == f"{path}: read anew, rules: 1\n"
     assert err == (

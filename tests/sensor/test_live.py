@@ -28,6 +28,7 @@ from features.schema import EarlyReports, MeterSettings
 from sensor.captures import CaptureSpool, chain
 from sensor.daemon import RunSummary
 from sensor.errors import ExitCode, InputError
+from sensor.feed import FeedCounters
 from sensor.live import BLOCK_AGE_S, SCORING_AGE_S, measure_live, score_live
 from sensor.meter.base import MeterCounters
 from sensor.meter.compiled import interface
@@ -242,7 +243,7 @@ def test_drops_of_the_interface_are_told_apart(link: str, monkeypatch: pytest.Mo
     watch.until(lambda: watch.meter._workers[0].counts.interface_drops == 2**32 + 3)
     watch.stop()
     balanced(watch.meter, 2)
-    summary = RunSummary(watch.meter.counters)
+    summary = RunSummary(watch.meter.counters, FeedCounters())
     assert "4,294,967,299 to the interface" in summary.losses
 
 
