@@ -72,6 +72,14 @@ class AlertBudget:
         least, most = self._bounds
         return min(max(self.correction * self.per_hour / max(rate, 1.0), least), most)
 
+    def go_on_from(self, before: AlertBudget) -> None:
+        """Take over what another budget knows of the traffic, and what it has left."""
+        self.correction, self.flows_per_hour = before.correction, before.flows_per_hour
+        self.refused = before.refused
+        self._tokens = min(before._tokens, self.per_hour)
+        self._now_us, self._elapsed_us = before._now_us, before._elapsed_us
+        self._flows, self._wanted = before._flows, before._wanted
+
     def count(self, flows: int, now_us: int) -> None:
         """Take note of flows, and of the time; where that goes back, no time has passed."""
         passed_us = max(now_us - self._now_us, 0) if self._now_us is not None else 0

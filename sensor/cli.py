@@ -504,7 +504,7 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
     from sensor.service import capture
 
     with pidfile(Path(config.pidfile) if config.pidfile else None):
-        return capture(config, console)
+        return capture(config, lambda: of_run(args)[0], console)
 
 
 def _test(config: Config, console: Console) -> ExitCode:

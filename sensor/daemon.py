@@ -76,8 +76,8 @@ class RunSummary:
         beside += f", {feed.over_budget:,} beyond the budget" if feed.over_budget else ""
         return (
             f"{feed.alerts:,} alerts{beside} in {meter.flows:,} flows ({meter.evicted:,} pushed "
-            f"out of a full table{early}), {meter.received:,} packets in: {meter.metered:,} in flows, "
-            f"{meter.not_metered:,} not IP; {self.losses}; {told(self.events)}; "
+            f"out of a full table{early}), {meter.received:,} packets in: {meter.metered:,} in "
+            f"flows, {meter.not_metered:,} not IP; {self.losses}; {told(self.events)}; "
             f"{self.seconds:.1f} s"
         )
 

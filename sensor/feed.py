@@ -130,6 +130,24 @@ class AlertFeed:
         """End all groups."""
         return self._later(self.groups.end() if self.groups is not None else [])
 
+    def use(self, deciders: Deciders) -> Decided:
+        """Decide by others from now on; what there is to tell of groups, which end with it.
+
+        Counters go on, and so does the budget: what it had spent is spent.
+        """
+        decided = self.end()
+        verdict, suppression, budget, groups = deciders
+        if suppression is not None and self.suppression is not None:
+            suppression.counts.update(self.suppression.counts)
+        if budget is not None and self.budget is not None:
+            budget.go_on_from(self.budget)
+        if groups is not None and self.groups is not None:
+            groups.coarse += self.groups.coarse
+        self.verdict, self.suppression, self.budget, self.groups = (
+            verdict, suppression, budget, groups
+        )  # fmt: skip
+        return decided
+
     def _later(self, told: list[Told]) -> Decided:
         self._charge(told)
         return Decided(self._counted(self._explained(told)), None, np.zeros(0, bool))

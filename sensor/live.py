@@ -18,6 +18,7 @@ from features.flows import FlowBatch, empty_flows
 from features.schema import Schema
 from features.stream import FeatureStream
 from models.detector import Detector
+from sensor.errors import ModelError
 from sensor.meter.base import Meter
 from sensor.pipeline import (
     SCORED_FLOWS,
@@ -125,9 +126,15 @@ def score_live(
 def warm_up(detector: Detector) -> None:
     """Have everything compiled that scoring a flow and explaining an alert needs.
 
-    Done before a capture begins: the compilers take seconds and hold the interpreter's lock.
+    Done before a capture begins, or beside it: the compilers take seconds.
+
+    Raises:
+        ModelError: the model gives a flow no score.
     """
     stream = FeatureStream(detector.schema, detector.clock_us)
     measured = [stream.push(empty_flows(1)), stream.flush()]
     whole = joined([Measured(*each) for each in measured])
-    detector.expected(Scorer(detector).score(whole).rows)
+    scored = Scorer(detector).score(whole)
+    if not np.isfinite(scored.scores.score).all():
+        raise ModelError(f"model {detector.name} gives a flow no score: {scored.scores.score[0]}")
+    detector.expected(scored.rows)

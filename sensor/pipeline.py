@@ -131,6 +131,15 @@ class Scorer:
         self._history = HostHistory(detector.window, len(detector.schema.features))
         self._forgotten = Counter() if forgotten is None else forgotten
 
+    def use(self, detector: Detector) -> None:
+        """Score with another model of the same schema from now on.
+
+        What hosts did before stays known where the model looks as far back as the one before.
+        """
+        if detector.window != self.detector.window:
+            self._history = HostHistory(detector.window, len(detector.schema.features))
+        self.detector = detector
+
     def score(self, measured: Measured) -> Scored:
         """Score the next flows."""
         rows = measured.rows

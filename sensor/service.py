@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from sensor.config.build import deciders_of, outputs_of
 from sensor.config.command import taps
 from sensor.config.keys import Config
 from sensor.daemon import RunSummary, Stages
-from sensor.destinations import open_destinations, told
+from sensor.destinations import Destinations, open_destinations, told
 from sensor.errors import ExitCode, ModelError
 from sensor.feed import AlertFeed
 from sensor.live import warm_up
@@ -26,6 +27,7 @@ from sensor.meter.compiled.interface import check
 from sensor.model import open_model
 from sensor.outputs.queued import CLOSE_WITHIN_S
 from sensor.pipeline import Scorer, check_clock
+from sensor.reload import Reloader
 from sensor.report import Console
 from sensor.signals import Requests
 from sensor.stats import Statistics
@@ -40,8 +42,14 @@ _CLOSING_S = 1.2
 _CLOSING_LEAST_S = 0.2
 
 
-def capture(config: Config, console: Console) -> ExitCode:
-    """Capture as a configuration says, until a signal."""
+def capture(config: Config, reread: Callable[[], Config], console: Console) -> ExitCode:
+    """Capture as a configuration says, until a signal.
+
+    Args:
+        config: what holds.
+        reread: gives what would hold if the sensor were started now, for a reload.
+        console: is told.
+    """
     interfaces = taps(config)
     names = [tap.name for tap in interfaces]
     check(interfaces)
@@ -65,10 +73,18 @@ def capture(config: Config, console: Console) -> ExitCode:
         stages = Stages(meter, Scorer(detector, forgotten), feed, outputs, statistics, forgotten)
         console.say(f"capturing on {', '.join(names)}; model {detector.name}; "
                     f"events to {', '.join(outputs.names) or 'nowhere'}")  # fmt: skip
-        summary = daemon.run(stages, console)
+        reloader = Reloader(config, reread, stages, console, requests)
+        summary = daemon.run(stages, console, [lambda: _reopen(requests, outputs), reloader.turn])
         outputs.close(_time_to_close(requests, config))
         _tell_all(summary, stages, console)
     return ExitCode.OK
+
+
+def _reopen(requests: Requests, outputs: Destinations) -> None:
+    """Begin log files anew, if that was asked for."""
+    if requests.reopen:
+        requests.reopen = False
+        outputs.reopen()
 
 
 def _meter(config: Config, detector: Detector, console: Console) -> LiveMeter:
