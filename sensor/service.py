@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,14 +18,16 @@ from sensor.config.build import deciders_of, outputs_of
 from sensor.config.command import taps
 from sensor.config.keys import Config
 from sensor.daemon import RunSummary, Stages
-from sensor.destinations import Destinations, open_destinations, told
+from sensor.destinations import open_destinations, told
 from sensor.errors import ExitCode, ModelError
 from sensor.feed import AlertFeed
+from sensor.lifecycle import Lifecycle
 from sensor.live import warm_up
 from sensor.meter.choice import open_live_meter
 from sensor.meter.compiled.core import Options
 from sensor.meter.compiled.interface import check
 from sensor.model import open_model
+from sensor.notify import Notifier
 from sensor.outputs.queued import CLOSE_WITHIN_S
 from sensor.pipeline import Scorer, check_clock
 from sensor.reload import Reloader
@@ -74,17 +77,13 @@ def capture(config: Config, reread: Callable[[], Config], console: Console) -> E
         console.say(f"capturing on {', '.join(names)}; model {detector.name}; "
                     f"events to {', '.join(outputs.names) or 'nowhere'}")  # fmt: skip
         reloader = Reloader(config, reread, stages, console, requests)
-        summary = daemon.run(stages, console, [lambda: _reopen(requests, outputs), reloader.turn])
+        notifier = Notifier(os.environ, console.warn)
+        summary = daemon.run(
+            stages, console, [Lifecycle(stages, requests, reloader, notifier).turn]
+        )
         outputs.close(_time_to_close(requests, config))
         _tell_all(summary, stages, console)
     return ExitCode.OK
-
-
-def _reopen(requests: Requests, outputs: Destinations) -> None:
-    """Begin log files anew, if that was asked for."""
-    if requests.reopen:
-        requests.reopen = False
-        outputs.reopen()
 
 
 def _meter(config: Config, detector: Detector, console: Console) -> LiveMeter:

@@ -34,6 +34,7 @@ class Acts:
         self.clock_us, self.progress_us = 1000, None
         self.counters = LiveCounters()
         self.closed = False
+        self.stalled_s, self.waiting = 0.0, 0
         self._acts = acts
 
     def flows(self) -> Generator[FlowBatch, None, None]:

@@ -25,6 +25,7 @@ from examples import traffic
 from features.flows import Ending, FlowBatch, empty_flows, unpack_address
 from features.registry import SCHEMAS
 from features.schema import EarlyReports, MeterSettings
+from models.bundle import load, save
 from sensor.captures import CaptureSpool, chain
 from sensor.daemon import RunSummary
 from sensor.errors import ExitCode, InputError
@@ -37,7 +38,8 @@ from sensor.meter.compiled.interface import CaptureSettings, Interface, Tap
 from sensor.meter.compiled.live import FlowQueue, LiveMeter
 from sensor.meter.compiled.meter import CompiledMeter
 from sensor.pipeline import Measured, Scorer
-from tests.helpers import ANN, ARP, BOB, make_flow, need_tools, run, sample, syn, untrained
+from tests.helpers import ANN, ARP, BOB, make_flow, need_tools, run, sample, syn, until, untrained
+from tests.sensor.test_lifecycle import Manager
 from tests.sensor.test_wire_kdd import WRONG_FRAGMENTS, fragments
 
 PATIENCE_S = 20.0
@@ -693,6 +695,84 @@ def test_more_signals_change_nothing(link: str, tmp_path: Path) -> None:
     events = [json.loads(line) for line in (tmp_path / "eve.json").read_text().splitlines()]
     assert last.startswith(f"{len(events):,} alerts in ")
     assert ", 0 (0 flows) to lack of time at the end; " in last
+
+
+def test_logs_are_reopened_and_the_model_reloaded_under_load_and_nothing_is_lost(
+    link: str, tmp_path: Path
+) -> None:
+    detector = load("nsl-kdd")
+    for name in ("one", "two"):
+        detector.name = name
+        save(detector, tmp_path / name)
+    config, log = tmp_path / "x.yaml", tmp_path / "eve.json"
+
+    def configure(model: str) -> None:
+        config.write_text(f"default-log-dir: {tmp_path}\nlinger: 0.1\nmodel: {tmp_path}/{model}\n")
+
+    configure("one")
+    manager = Manager(str(tmp_path / "notify"))
+    heard: list[dict[str, str]] = []
+
+    def hear(name: str, times: int = 1) -> None:
+        """Wait until the manager has heard of something so often."""
+
+        def told() -> bool:
+            heard.extend(manager.heard())
+            return sum(name in message for message in heard) >= times
+
+        until(told, 60)
+
+    environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"}
+    command = [sys.executable, "-m", "sensor.cli", "run", "-i", link, "-c", str(config)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **environ},
+    ) as sensor:  # fmt: skip
+        hear("READY")
+        load_on = ["tcpreplay", "-q", "-K", "-i", "fv1", "--pps", "3000", "--loop", "100",
+                   str(sample().excerpt)]  # fmt: skip
+        with subprocess.Popen(
+            load_on, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as player:
+            until(lambda: log.stat().st_size > 0, 60)
+            log.rename(tmp_path / "eve.json.1")
+            sensor.send_signal(signal.SIGHUP)
+            until(log.exists)
+            configure("none")
+            sensor.send_signal(signal.SIGUSR2)
+            hear("READY", 2)
+            configure("two")
+            sensor.send_signal(signal.SIGUSR2)
+            hear("READY", 3)
+            until(lambda: b'"two"' in log.read_bytes(), 60)
+            player.terminate()
+        hear("WATCHDOG")
+        sensor.send_signal(signal.SIGTERM)
+        out, err = sensor.communicate()
+    hear("STOPPING")
+    assert sensor.returncode == ExitCode.OK
+    assert err.startswith(
+        f"flowvane: warning: reload refused, all stays as it was: {tmp_path}/none: no such model"
+    )
+    assert len(err.splitlines()) == 1
+    files = [tmp_path / "eve.json.1", log]
+    events = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    models = [event["alert"]["metadata"]["model"][0] for event in events]
+    assert set(models) == {"one", "two"}
+    assert models == sorted(models)
+    said = out.splitlines()
+    assert said[1:-1] == ["reloaded; model two"]
+    (alerts, came, went) = re.search(
+        r"^([\d,]+) alerts .* ([\d,]+) packets in: ([\d,]+) in flows, 0 not IP; lost: 0 packets to "
+        r"a full kernel buffer, 0 left in it, .* 0 \(0 flows\) to a full queue, 0 to lack of "
+        r"memory, 0 \(0 flows\) to lack of time", said[-1],
+    ).groups()  # type: ignore[union-attr]  # fmt: skip
+    assert alerts == f"{len(events):,}"
+    assert came == went
+    order = [next(iter(message)) for message in heard if "WATCHDOG" not in message]
+    order = [name for name in order if name != "STATUS"]
+    assert order == ["READY", "RELOADING", "READY", "RELOADING", "READY", "STOPPING"]
+    manager.close()
 
 
 def test_what_is_not_scored_in_time_at_the_end_is_told(link: str, tmp_path: Path) -> None:

@@ -116,6 +116,11 @@ class FlowQueue:
         self._changed = threading.Condition()
         self._closed = False
 
+    @property
+    def held(self) -> int:
+        """How many flows wait."""
+        return self._held
+
     def put(self, flows: FlowBatch, *, bounded: bool = True) -> int:
         """Take as many flows as there is room for; all of them if not `bounded`.
 
@@ -195,6 +200,7 @@ class _Worker:
         self._table.control["packets_at_once"] = _PACKETS_AT_ONCE
         self._interface: Interface | None = None
         self._look_at = time.monotonic() + _LOOK_S
+        self.moved_at = time.monotonic()
         # Counted here, beside what the table's control counts.
         self.counts = LiveCounters()
         self._closed = LiveCounters()
@@ -237,6 +243,7 @@ class _Worker:
 
     def _step(self) -> None:
         """Read what there is, and wait a little if that was nothing."""
+        self.moved_at = time.monotonic()
         self._check_clock()
         if self._interface is None:
             time.sleep(TICK_S)
@@ -414,6 +421,16 @@ class LiveMeter:
     def stop(self) -> None:
         """End the capture: :meth:`flows` hands on what there is, and ends. Safe in a signal."""
         self._share.stop()
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds since the slowest capture thread last read packets, or found none and waited."""
+        return time.monotonic() - min(worker.moved_at for worker in self._workers)
+
+    @property
+    def waiting(self) -> int:
+        """Flows that wait for the consumer."""
+        return self._share.queue.held
 
     def notices(self) -> list[str]:
         """Lines about interfaces since the last call; the oldest are dropped after 100."""
