@@ -14,7 +14,7 @@ from sensor.feed import AlertFeed, FeedCounters, Places
 from sensor.live import measure_live, score_live
 from sensor.meter.compiled.live import LiveCounters, LiveMeter
 from sensor.outputs.queued import OutputCounters
-from sensor.pipeline import Measured, Scorer
+from sensor.pipeline import Measured, Scored, Scorer
 from sensor.report import Console
 from sensor.stats import Statistics
 from sensor.suppress import Suppression
@@ -93,12 +93,21 @@ def places(interfaces: Sequence[str]) -> Places:
     return lambda flows: [each[origin] for origin in flows["origin"].tolist()]
 
 
-def run(stages: Stages, console: Console, turns: Sequence[Turn] = ()) -> RunSummary:
+def run(
+    stages: Stages, console: Console, turns: Sequence[Turn] = (),
+    observe: Callable[[Scored, float], None] | None = None,
+) -> RunSummary:  # fmt: skip
     """Score the flows of a live meter and write what is decided, until the meter is stopped.
 
     Every flow that the meter hands on is scored. Though no flows come, `turns` are taken, groups
     are told of, counters are written, and rules of suppression are read anew, within about a
     second.
+
+    Args:
+        stages: what flows go through.
+        console: is told what the meter and the outputs have to say.
+        turns: what is done between two batches.
+        observe: told of each batch, and how many seconds it took.
 
     Raises:
         BaseException: what a defect of a part raised in a thread of its own; the capture has ended.
@@ -109,8 +118,11 @@ def run(stages: Stages, console: Console, turns: Sequence[Turn] = ()) -> RunSumm
     with closing(meter):
         measured = measure_live(meter, schema, clock_us, stages.forgotten)
         for scored in score_live(_between(measured, stages, console, turns), stages.scorer):
+            scored_at = time.monotonic()
             stages.statistics.flows.add(scored.flows)
             outputs.write(feed.push(scored))
+            if observe is not None:
+                observe(scored, stages.scorer.took_s + time.monotonic() - scored_at)
         outputs.write(feed.end())
     outputs.write_stats(stages.statistics, last=True)
     _tell(stages, console)

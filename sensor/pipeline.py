@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -123,11 +124,16 @@ class Scored:
 
 
 class Scorer:
-    """Scores flows in order; remembers what hosts did before, for models that look at it."""
+    """Scores flows in order; remembers what hosts did before, for models that look at it.
+
+    Attributes:
+        detector: scores them.
+        took_s: seconds that the last :meth:`score` took.
+    """
 
     def __init__(self, detector: Detector, forgotten: Counter[str] | None = None) -> None:
         """Score with `detector`; `forgotten` is kept up to date as by :func:`measure`."""
-        self.detector = detector
+        self.detector, self.took_s = detector, 0.0
         self._history = HostHistory(detector.window, len(detector.schema.features))
         self._forgotten = Counter() if forgotten is None else forgotten
 
@@ -142,13 +148,15 @@ class Scorer:
 
     def score(self, measured: Measured) -> Scored:
         """Score the next flows."""
-        rows = measured.rows
+        rows, begun = measured.rows, time.monotonic()
         if self.detector.window > 1:
             before = self._history.forgotten
             rows = self._history.push(host_keys(measured.flows), rows)
             if more := self._history.forgotten - before:
                 self._forgotten["histories"] += more
-        return Scored(measured.flows, rows, self.detector.score(rows))
+        scores = self.detector.score(rows)
+        self.took_s = time.monotonic() - begun
+        return Scored(measured.flows, rows, scores)
 
 
 def score(

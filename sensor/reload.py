@@ -67,6 +67,10 @@ class Reloader:
         """Whether something is being made."""
         return self._coming is not None
 
+    def results(self) -> dict[str, int]:
+        """How many reloads there were, by result."""
+        return {"done": self.done, "refused": self.refused}
+
     def turn(self) -> None:
         """Begin what was asked for, or end what is ready; called between two batches."""
         if self._coming is not None and self._coming.done():

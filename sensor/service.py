@@ -6,8 +6,8 @@ import gc
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from sensor.config.command import taps
 from sensor.config.keys import Config
 from sensor.daemon import RunSummary, Stages
 from sensor.destinations import open_destinations, told
-from sensor.errors import ExitCode, ModelError
+from sensor.errors import ExitCode, ModelError, OutputError
 from sensor.feed import AlertFeed
 from sensor.lifecycle import Lifecycle
 from sensor.live import warm_up
@@ -29,7 +29,7 @@ from sensor.meter.compiled.interface import check
 from sensor.model import open_model
 from sensor.notify import Notifier
 from sensor.outputs.queued import CLOSE_WITHIN_S
-from sensor.pipeline import Scorer, check_clock
+from sensor.pipeline import Scored, Scorer, check_clock
 from sensor.reload import Reloader
 from sensor.report import Console
 from sensor.signals import Requests
@@ -78,9 +78,9 @@ def capture(config: Config, reread: Callable[[], Config], console: Console) -> E
                     f"events to {', '.join(outputs.names) or 'nowhere'}")  # fmt: skip
         reloader = Reloader(config, reread, stages, console, requests)
         notifier = Notifier(os.environ, console.warn)
-        summary = daemon.run(
-            stages, console, [Lifecycle(stages, requests, reloader, notifier).turn]
-        )
+        lifecycle = Lifecycle(stages, requests, reloader, notifier)
+        observe = opened.enter_context(_metrics(config, stages, reloader, console))
+        summary = daemon.run(stages, console, [lifecycle.turn], observe)
         outputs.close(_time_to_close(requests, config))
         _tell_all(summary, stages, console)
     return ExitCode.OK
@@ -104,6 +104,32 @@ def _meter(config: Config, detector: Detector, console: Console) -> LiveMeter:
         meter.close()
         raise
     return meter
+
+
+@contextmanager
+def _metrics(
+    config: Config, stages: Stages, reloader: Reloader, console: Console
+) -> Iterator[Callable[[Scored, float], None] | None]:
+    """Serve metrics, if that is wanted; gives what is to be told of each batch.
+
+    Raises:
+        OutputError: the prometheus_client package is not installed, or it cannot be listened.
+    """
+    if not config.metrics.enabled:
+        yield None
+        return
+    try:
+        from sensor.metrics import Metrics, served
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        raise OutputError(
+            "metrics need the prometheus_client package: pip install 'flowvane[metrics]'"
+        ) from error
+    metrics = Metrics(stages, reloader.results)
+    with served(metrics, config.metrics.listen) as address:
+        console.say(f"metrics on http://{address}/metrics")
+        yield metrics.observe
 
 
 def _time_to_close(requests: Requests, config: Config) -> float:

@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
 
-from sensor.config.coming import not_yet
 from sensor.config.keys import (
     SECRETS,
     Config,
@@ -40,8 +39,6 @@ def check(source: Source) -> Config:
         config = Config.model_validate(source.data)
     except ValidationError as error:
         problems += _problems(error, source)
-    if config is not None:
-        problems += (Problem(source.place(path), path, reason) for path, reason in not_yet(config))
     if problems or config is None:
         ordered = sorted(dict.fromkeys(problems), key=lambda each: each.place.line or 1 << 30)
         raise ConfigError([str(problem) for problem in ordered])

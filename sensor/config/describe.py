@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, get_origin
 
 from sensor.config.check import accepts
-from sensor.config.coming import waits
 from sensor.config.keys import ITEM, Config, Key, Section, arms, declared
 from sensor.config.write import default_of
 
@@ -57,7 +56,7 @@ killed process left is taken over; one that has anything else in it is left as i
 When flows that go on are reported and scored before their end is no key: it belongs to the model,
 which was trained on such reports or was not.
 
-*Not yet* marks keys whose function is not there: they are refused unless they have their defaults.
+`SIGUSR2` has some keys looked at again while the sensor runs ([daemon.md](daemon.md)).
 """
 
 
@@ -90,12 +89,11 @@ def _cells(key: Key) -> Iterator[str]:
         for kind in kinds
     )
     default = "" if within else default_of(key).removeprefix("Default: ")
-    meaning = key.field.description or ""
     yield f"`{key.pattern[-1]}`"
     yield accepts(key)
     yield key.unit
     yield f"`{default}`" if default and not key.field.is_required() else default.lower()
-    yield f"{meaning} *Not yet.*" if waits(key.pattern) else meaning
+    yield key.field.description or ""
 
 
 def as_schema() -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, get_origin
 
 from sensor.config.check import accepts
-from sensor.config.coming import NOT_YET
 from sensor.config.keys import ITEM, Config, Key, Pattern, Section, arms, declared, plain
 from sensor.config.source import leaves, scalar_text
 
@@ -51,8 +50,6 @@ def _section(section: Section, above: Pattern, *, comments: bool) -> Iterator[st
 def _comment(key: Key) -> Iterator[str]:
     """What a key means, takes and defaults to."""
     text = key.field.description or ""
-    if key.text in NOT_YET:
-        text += " Not supported yet."
     if not any(_below(kind) for kind in arms(key.kind)):
         of = f" ({key.unit})" if key.unit else ""
         text += f" Takes {accepts(key)}{of}. {default_of(key)}"

@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import given, settings
 
 from sensor import cli
-from sensor.config import coming, defaults, describe, write
+from sensor.config import defaults, describe, write
 from sensor.config.build import deciders_of, outputs_of, spec_of
 from sensor.config.check import accepts, check
 from sensor.config.command import taps
@@ -151,15 +151,6 @@ def key_paths(node: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
             yield from key_paths(below, (*path, part))
 
 
-@pytest.fixture(scope="class")
-def _all_is_there() -> Iterator[None]:
-    """No key waits for its function."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coming, "NOT_YET", frozenset())
-        yield
-
-
-@pytest.mark.usefixtures("_all_is_there")
 class TestAny:
     @settings(max_examples=25, deadline=None)
     @given(CONFIGS)
@@ -345,30 +336,6 @@ def test_values_as_suricatas_users_write_them() -> None:
     assert config.linger == 5.0
     assert config.default_log_dir == "/var/log/flowvane/"
     assert config.outputs[0].eve_log.filename == "alerts.json"
-
-
-# What is not there yet
-
-
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        (
-            "metrics:\n  enabled: yes",
-            ["2: metrics.enabled: is not supported yet; leave it at no"],
-        ),
-    ],
-)  # fmt: skip
-def test_what_is_not_there_yet_is_refused(text: str, lines: list[str]) -> None:
-    assert wrong(text) == lines
-
-
-def test_defaults_of_what_is_not_there_yet_are_taken() -> None:
-    assert load("metrics: {enabled: no}") == Config()
-
-
-def test_what_waits_is_declared() -> None:
-    assert {key.text for key in declared().values()} >= coming.NOT_YET
 
 
 # What is declared
@@ -583,7 +550,6 @@ def test_the_defaults_of_outputs_are_the_same_on_both_sides() -> None:
     assert dataclasses.replace(spec_of(EveLog()), level="info") == OutputSpec()
 
 
-@pytest.mark.usefixtures("_all_is_there")
 @settings(max_examples=25, deadline=None)
 @given(CONFIGS)
 def test_any_outputs_can_be_made(data: dict[str, Any]) -> None:
