@@ -111,8 +111,9 @@ class Reloader:
         error = coming.exception()
         if error is not None:
             self.refused += 1
-            known = isinstance(error, FlowvaneError)
-            lines = error.lines if known else [f"{type(error).__name__}: {error}"]
+            lines = [f"{type(error).__name__}: {error}"]
+            if isinstance(error, FlowvaneError):
+                lines = error.lines
             for line in lines:
                 self._console.warn(f"reload refused, all stays as it was: {line}")
             return

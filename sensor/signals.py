@@ -28,7 +28,10 @@ class Requests:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Note signals, and let them do at the end what they did before."""
+        """Note signals, and let them do at the end what they did before.
+
+        Not once all is to end: what comes after that changes nothing, to the end of the process.
+        """
         actions = {
             signal.SIGHUP: self._hup, signal.SIGUSR2: self._usr2,
             signal.SIGTERM: self._end, signal.SIGINT: self._end,
@@ -37,6 +40,8 @@ class Requests:
         try:
             yield
         finally:
+            if self.stopped_at is not None:
+                before = {}
             for number, handler in before.items():
                 signal.signal(number, handler)
 

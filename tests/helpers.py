@@ -548,14 +548,16 @@ class Ran:
 def run(*arguments: object) -> Ran:
     """``flowvane ARGUMENTS`` in this process, its streams in UTF-8."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
-    terminate = signal.getsignal(signal.SIGTERM)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
+    handlers = {number: signal.getsignal(number) for number in numbers}
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = main([str(argument) for argument in arguments])
         except SystemExit as stopped:  # argparse
             code = int(stopped.code or 0)
         finally:
-            signal.signal(signal.SIGTERM, terminate)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     return Ran(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))
 
 

@@ -24,6 +24,8 @@ from tests.sensor.test_daemon import DETECTOR, Acts, stages_of
 from tests.sensor.test_feed import Kept
 from tests.sensor.test_outputs_queued import AT_ONCE, Scripted
 
+SIGNALS = (signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
+
 
 class Manager:
     """A service manager that listens."""
@@ -227,25 +229,42 @@ def test_the_watchdog_is_not_fed_when_an_output_has_lost_its_thread(
 # Signals
 
 
+@pytest.fixture
+def _handlers() -> Iterator[None]:
+    """What signals do is as it was, afterwards."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_handlers")
 def test_signals_are_noted_and_done_once(tmp_path: Path, manager: Manager) -> None:
     sink = Scripted()
     queue = Queued(sink)
     sensor = Sensor(tmp_path, queue)
     stops: list[int] = []
-    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     with sensor.requests.noted():
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGUSR2)
         assert sensor.requests.reload
         sensor.turn()
         assert not sensor.requests.reopen
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
         sensor.requests.stop = lambda: stops.append(1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
             signal.raise_signal(number)
+        assert stops == [1]
+        assert sensor.requests.stopped_at is not None
+    for number in SIGNALS:  # to the end of the process
+        signal.raise_signal(number)
     assert stops == [1]
-    assert sensor.requests.stopped_at is not None
-    assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
     until(lambda: sink.reopened == 1)
     queue.close()
+
+
+@pytest.mark.usefixtures("_handlers")
+def test_a_signal_before_there_is_anything_to_stop_interrupts() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(KeyboardInterrupt), Requests().noted():
+        signal.raise_signal(signal.SIGTERM)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
