@@ -606,7 +606,7 @@ def signalled(number: int, begin: Callable[[], None]) -> threading.Thread:
     def act() -> None:
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
-            if any("capture" in thread.name for thread in threading.enumerate()):
+            if any(thread.name.startswith("capture ") for thread in threading.enumerate()):
                 break
             time.sleep(0.02)
         begin()
