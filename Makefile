@@ -39,6 +39,8 @@ docs: $(VENV)/.dev
 	$(BIN)/flowvane config docs -o docs/configuration.md
 	$(BIN)/flowvane config schema -o systemd/flowvane.schema.json
 	$(BIN)/flowvane config dump -o systemd/flowvane.yaml
+	$(BIN)/python -m sensor.manpage docs/man
+	$(BIN)/python -m sensor.completion docs/completion
 
 # Hours; goes on where it was interrupted. ARGS="--minutes 60" writes what there is after an hour.
 results: $(VENV)/.dev

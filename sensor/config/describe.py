@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, get_origin
+from typing import Any
 
 from sensor.config.check import accepts
-from sensor.config.keys import ITEM, Config, Key, Section, arms, declared
-from sensor.config.write import default_of
+from sensor.config.keys import ITEM, Config, Key, declared
+from sensor.config.write import default_of, has_keys_below
 
 _HEAD = """\
 # Configuration
@@ -62,13 +62,18 @@ which was trained on such reports or was not.
 
 def as_page() -> str:
     """The page: a table for each section."""
-    tables: dict[str, list[Key]] = {"": []}
+    return _HEAD + "".join(_table(name, keys) for name, keys in sections().items())
+
+
+def sections() -> dict[str, list[Key]]:
+    """The keys of each section, by its path; that of the top level is empty."""
+    found: dict[str, list[Key]] = {"": []}
     for key in declared().values():
         above = key.pattern[:-1]
         if key.pattern[-1] == ITEM:
             continue
-        tables.setdefault(Key(above, key.field, None).text, []).append(key)
-    return _HEAD + "".join(_table(name, keys) for name, keys in tables.items() if keys)
+        found.setdefault(Key(above, key.field, None).text, []).append(key)
+    return {name: keys for name, keys in found.items() if keys}
 
 
 def _table(name: str, keys: list[Key]) -> str:
@@ -83,12 +88,7 @@ def _table(name: str, keys: list[Key]) -> str:
 
 
 def _cells(key: Key) -> Iterator[str]:
-    kinds = arms(key.kind)
-    within = any(
-        get_origin(kind) is list or (isinstance(kind, type) and issubclass(kind, Section))
-        for kind in kinds
-    )
-    default = "" if within else default_of(key).removeprefix("Default: ")
+    default = "" if has_keys_below(key) else default_of(key).removeprefix("Default: ")
     yield f"`{key.pattern[-1]}`"
     yield accepts(key)
     yield key.unit

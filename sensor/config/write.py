@@ -50,7 +50,7 @@ def _section(section: Section, above: Pattern, *, comments: bool) -> Iterator[st
 def _comment(key: Key) -> Iterator[str]:
     """What a key means, takes and defaults to."""
     text = key.field.description or ""
-    if not any(_below(kind) for kind in arms(key.kind)):
+    if not has_keys_below(key):
         of = f" ({key.unit})" if key.unit else ""
         text += f" Takes {accepts(key)}{of}. {default_of(key)}"
     for line in textwrap.wrap(text, _WIDTH):
@@ -64,9 +64,12 @@ def default_of(key: Key) -> str:
     return f"Default: {scalar_text(key.field.default)}"
 
 
-def _below(kind: Any) -> bool:
-    """Whether values of a type have something below them."""
-    return get_origin(kind) is list or (isinstance(kind, type) and issubclass(kind, Section))
+def has_keys_below(key: Key) -> bool:
+    """Whether a key's value is a section or a list."""
+    return any(
+        get_origin(kind) is list or (isinstance(kind, type) and issubclass(kind, Section))
+        for kind in arms(key.kind)
+    )
 
 
 def _entry(pattern: Pattern, value: Any, *, comments: bool) -> Iterator[str]:
