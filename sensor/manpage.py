@@ -15,7 +15,6 @@ from pathlib import Path
 
 from sensor.cli import build_parser
 from sensor.config.check import accepts
-from sensor.config.coming import waits
 from sensor.config.describe import sections
 from sensor.config.keys import Key
 from sensor.config.write import default_of, has_keys_below
@@ -154,8 +153,6 @@ def _configuration_page() -> str:
 
 def _meaning(key: Key) -> str:
     text = key.field.description or ""
-    if waits(key.pattern):
-        text += " Not supported yet."
     if not has_keys_below(key):
         unit = f" ({key.unit})" if key.unit else ""
         text += f" Takes {accepts(key)}{unit}. {default_of(key)}"
