@@ -229,7 +229,7 @@ def under_signal(args: argparse.Namespace, capture: Path, loops: int) -> dict[st
         begun = time.monotonic()
         time.sleep(0.01)
         sensor.send_signal(signal.SIGTERM)
-        line = told.readline()
+        line = told.read().splitlines()[-1]
         code, seconds = sensor.wait(), time.monotonic() - begun
     offered = sent(player)
     events = (folder / "eve.json").read_bytes()

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from models.detector import Detector
     from sensor.meter.compiled.live import LiveMeter
 
-_CLOSING_S = 1.2
-"""Outputs are closed by so long after `stop-within`: 4.7 s after the signal, unless told."""
+_CLOSING_S = 1.0
+"""Outputs are closed by so long after `stop-within`: 4.5 s after the signal, unless told."""
 _CLOSING_LEAST_S = 0.2
 
 
