@@ -61,5 +61,5 @@ class Records:
         path = self.folder / f"{cell.path}.npz"
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(path) as arrays:
             return Drawn(**dict(arrays.items()))

@@ -23,7 +23,7 @@ from features.schema import MeterSettings
 from sensor import triage as triage_module
 from sensor.captures import Chain
 from sensor.meter.base import MemoryMeter
-from sensor.meter.compiled import meter as compiled_meter
+from sensor.meter.compiled import core
 from sensor.meter.compiled.core import Options
 from sensor.pipeline import Scored
 from tests.helpers import (
@@ -420,7 +420,7 @@ def test_flows_made_elsewhere_are_scored_too(
 def test_flows_that_were_ended_to_make_room_are_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled_meter, "Options", functools.partial(Options, most_flows=3))
+    monkeypatch.setattr(core, "Options", functools.partial(Options, most_flows=3))
     path = small_pcap(tmp_path / "syns.pcap", *(syn(port) for port in range(1025, 1035)))
     ran = triage(tmp_path, path)
     assert ran.code == 0
