@@ -8,6 +8,8 @@ both see the same.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -31,10 +33,13 @@ def _host_keys(origin: NDArray[np.uint64], source: NDArray[np.uint64]) -> NDArra
     return keys
 
 
-def host_keys(flows: FlowBatch) -> NDArray[np.uint64]:
-    """A 64-bit key of each flow's source, ``[B]``; a host of another origin is another host."""
+def host_keys(flows: FlowBatch, side: Literal["src", "dst"] = "src") -> NDArray[np.uint64]:
+    """A 64-bit key of each flow's source (or destination), ``[B]``.
+
+    A host of another origin is another host.
+    """
     keys: NDArray[np.uint64] = _host_keys(
-        flows["origin"].astype(np.uint64), address_keys(flows["src_ip"])
+        flows["origin"].astype(np.uint64), address_keys(flows[f"{side}_ip"])
     )
     return keys
 

@@ -1,7 +1,8 @@
 """Model bundles: a directory that holds all of a trained model, and nothing executable.
 
 - ``manifest.json``: format version, schema and its digest, encoder, network, clock, provenance;
-- ``tensors.safetensors``: weights, head edges and centers, calibration scores;
+- ``tensors.safetensors``: weights, head edges and centers, calibration scores, and distributions
+  of the calibration rows' features (:mod:`models.reference`; bundles of before have none);
 - ``SHA256SUMS``: of the two, in the format of sha256sum(1), checked at every load.
 """
 
@@ -37,8 +38,9 @@ from models.manifest import (
     read,
     sums,
 )
+from models.reference import Reference
 
-_WEIGHTS, _FITTED = "weights.", "fitted."
+_WEIGHTS, _FITTED, _REFERENCE = "weights.", "fitted.", "reference."
 
 
 def _weights(state: Any) -> dict[str, NDArray[Any]]:
@@ -59,6 +61,8 @@ def save(detector: Detector, directory: Path) -> None:
     tensors = {_WEIGHTS + name: leaf for name, leaf in _weights(detector.state).items()}
     tensors |= {_FITTED + name: leaf for name, leaf in detector.fitted.items()}
     tensors[CALIBRATION] = detector.calibration.scores
+    if detector.reference is not None:
+        tensors |= {_REFERENCE + name: leaf for name, leaf in detector.reference.tensors().items()}
     manifest = {
         "format": FORMAT,
         "name": detector.name,
@@ -134,11 +138,8 @@ def _assemble(bundle: Stored) -> Detector:
         )
     kind = KINDS[name]
     config = kind.config_from_json(sizes)
-    fitted = {
-        name.removeprefix(_FITTED): leaf
-        for name, leaf in tensors.items()
-        if name.startswith(_FITTED)
-    }
+    fitted, reference = (_named(tensors, prefix) for prefix in (_FITTED, _REFERENCE))
+    _check(directory, dict.fromkeys(_REFERENCE + name for name in reference), tensors)
     _check(directory, dict.fromkeys(_FITTED + name for name in fitted), tensors)
     after = kind.after_shapes(config, encoder)
     _check(directory, {_FITTED + name: shape for name, shape in after.items()}, tensors)
@@ -153,7 +154,15 @@ def _assemble(bundle: Stored) -> Detector:
         clock_us=bundle.clock_us,
         early=bundle.early,
         provenance=manifest["provenance"],
+        reference=Reference.from_tensors(encoder, reference) if reference else None,
     )
+
+
+def _named(tensors: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """The tensors whose names begin so, without that."""
+    return {
+        name.removeprefix(prefix): leaf for name, leaf in tensors.items() if name.startswith(prefix)
+    }
 
 
 def _check(

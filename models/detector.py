@@ -16,6 +16,7 @@ from features.encoder import Encoder
 from features.schema import NEVER_EARLY, EarlyReports, Feature, FloatArray, Kind, Schema
 from models.calibration import Calibration
 from models.kinds.base import Batch, ModelKind, Network
+from models.reference import Reference
 
 _RANGE = {Kind.COUNT: (0.0, np.inf), Kind.RATE: (0.0, 1.0)}
 """Values that a kind of feature can have; a Gaussian's mean need not know."""
@@ -68,6 +69,7 @@ class Detector:
         clock_us: int,
         early: EarlyReports = NEVER_EARLY,
         provenance: dict[str, Any],
+        reference: Reference | None = None,
     ) -> None:
         """Put a detector together.
 
@@ -79,6 +81,8 @@ class Detector:
             clock_us: resolution of the times that the training rows were measured with.
             early: when flows that went on were reported, too, for those rows.
             provenance: what is needed to make the model again, as JSON values.
+            reference: how the features of the calibration rows are distributed; None for models
+                of before that was kept.
         """
         self.name = name
         self.kind = kind
@@ -89,6 +93,7 @@ class Detector:
         self.clock_us = clock_us
         self.early = early
         self.provenance = provenance
+        self.reference = reference
         self.window = kind.window(config)
         self.columns: NDArray[np.intp] = self.schema.index(encoder.names)
         self.features: tuple[Feature, ...] = tuple(

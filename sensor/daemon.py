@@ -119,10 +119,13 @@ def run(
         measured = measure_live(meter, schema, clock_us, stages.forgotten)
         for scored in score_live(_between(measured, stages, console, turns), stages.scorer):
             scored_at = time.monotonic()
-            stages.statistics.flows.add(scored.flows)
-            outputs.write(feed.push(scored))
-            if observe is not None:
-                observe(scored, stages.scorer.took_s + time.monotonic() - scored_at)
+            decided = feed.push(scored)
+            outputs.write(decided)
+            if decided.scored is not None:
+                stages.statistics.add(decided.scored, decided.alerted)
+                if observe is not None:
+                    took_s = stages.scorer.took_s + time.monotonic() - scored_at
+                    observe(decided.scored, took_s)
         outputs.write(feed.end())
     outputs.write_stats(stages.statistics, last=True)
     _tell(stages, console)
@@ -154,6 +157,8 @@ def _tell(stages: Stages, console: Console) -> None:
 def _once_a_second(stages: Stages, console: Console) -> None:
     if stages.feed.suppression is not None:
         _poll(stages.feed.suppression, console)
+    if (drift := stages.statistics.drift) is not None and (notice := drift.due()):
+        console.warn(notice)
     stages.outputs.write(stages.feed.tick())
     stages.outputs.write_stats(stages.statistics)
 

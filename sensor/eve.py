@@ -301,8 +301,9 @@ def _anomaly_parts(alerts: Alerts, model: str) -> Iterator[Sequence[_Part]]:
 
 
 def _reason_text(reason: Reason) -> str:
-    feature, observed, expected, part = reason
-    return f"{feature} observed={observed} expected={expected} part={part:.2f}"
+    feature, observed, expected, part, percentile = reason
+    text = f"{feature} observed={observed} expected={expected} part={part:.2f}"
+    return text if percentile is None else f"{text} percentile={percentile:g}"
 
 
 def _group_numbers(report: GroupReport) -> dict[str, int]:
@@ -362,7 +363,10 @@ def _context(
         "model": model,
         "score": score,
         "p_value": p_value,
-        "features": [reason._asdict() for reason in reasons],
+        "features": [
+            {name: value for name, value in reason._asdict().items() if value is not None}
+            for reason in reasons
+        ],
     }
     if report is not None:
         context["group"] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from sensor.eve import PLAIN, Style, alert_events, anomaly_events, encode, flow_
 from sensor.grouping import Groups, Told
 from sensor.outputs.base import Output
 from sensor.pipeline import Scored
+from sensor.recalibration import Recalibration
 from sensor.suppress import Suppression
 from sensor.verdict import Alerts, Found, Verdict
 
@@ -51,7 +52,7 @@ class Decided:
 
     Attributes:
         alerts: the alerts to be written, ``[A]``; also of flows before this batch, if grouped.
-        scored: the batch, ``[B]``, or None after no batch.
+        scored: the batch, ``[B]``, with p-values as they were decided on, or None after no batch.
         alerted: which of its flows are alerts, or are counted in one, ``[B]``.
     """
 
@@ -67,6 +68,7 @@ class Deciders(NamedTuple):
     suppression: Suppression | None = None
     budget: AlertBudget | None = None
     groups: Groups | None = None
+    recalibration: Recalibration | None = None
 
 
 class AlertFeed:
@@ -80,18 +82,19 @@ class AlertFeed:
     def __init__(
         self, verdict: Verdict, *, suppression: Suppression | None = None,
         budget: AlertBudget | None = None, groups: Groups | None = None,
+        recalibration: Recalibration | None = None,
         clock: Callable[[], int] | None = None,
     ) -> None:  # fmt: skip
         """Set what decides beside the verdict.
 
         Args:
             verdict: finds and explains alerts.
-            suppression, budget, groups: None for none.
+            suppression, budget, groups, recalibration: None for none.
             clock: microseconds that never go back, for budget and groups; None for files: the time
                 is that of the flows then, and groups end where an origin ends.
         """
         self.verdict, self.suppression = verdict, suppression
-        self.budget, self.groups = budget, groups
+        self.budget, self.groups, self.recalibration = budget, groups, recalibration
         self.counters = FeedCounters()
         self._clock = clock
         self._origin, self._time_us = -1, 0
@@ -103,9 +106,12 @@ class AlertFeed:
 
     def push(self, scored: Scored) -> Decided:
         """Decide on a batch of flows."""
-        flows, counters = scored.flows, self.counters
+        flows, counters, raw = scored.flows, self.counters, scored.scores
+        now_us = self._now(flows)
+        if self.recalibration is not None:
+            scored = replace(scored, scores=self.recalibration.corrected(raw))
         if self.budget is not None:
-            self.budget.count(len(flows), self._now(flows))
+            self.budget.count(len(flows), now_us)
         chosen = self.verdict.chosen(scored.scores, self.threshold)
         counters.flows += len(flows)
         counters.found += len(chosen)
@@ -119,6 +125,8 @@ class AlertFeed:
         counters.alerts += int(admitted.sum())
         alerted = np.zeros(len(flows), bool)
         alerted[chosen[admitted]] = True
+        if self.recalibration is not None:
+            self.recalibration.learn(flows, raw, alerted, self.threshold, now_us)
         return Decided(self._counted(alerts), scored, alerted)
 
     def tick(self) -> Decided:
@@ -136,16 +144,17 @@ class AlertFeed:
         Counters go on, and so does the budget: what it had spent is spent.
         """
         decided = self.end()
-        verdict, suppression, budget, groups = deciders
+        verdict, suppression, budget, groups, recalibration = deciders
         if suppression is not None and self.suppression is not None:
             suppression.counts.update(self.suppression.counts)
         if budget is not None and self.budget is not None:
             budget.go_on_from(self.budget)
         if groups is not None and self.groups is not None:
             groups.coarse += self.groups.coarse
-        self.verdict, self.suppression, self.budget, self.groups = (
-            verdict, suppression, budget, groups
-        )  # fmt: skip
+        if recalibration is not None and self.recalibration is not None:
+            recalibration.go_on_from(self.recalibration)
+        self.verdict, self.suppression, self.budget = verdict, suppression, budget
+        self.groups, self.recalibration = groups, recalibration
         return decided
 
     def _later(self, told: list[Told]) -> Decided:

@@ -176,7 +176,27 @@ class Metrics(Collector):
             "clock_us": str(detector.clock_us),
             "calibration_flows": str(detector.calibration.count),
         })  # fmt: skip
+        yield from self._drift()
         yield _by("reloads", "Reloads, by what became of them", "result", self._reloads())
+
+    def _drift(self) -> Iterator[Metric]:
+        feed, drift = self._stages.feed, self._stages.statistics.drift
+        recalibration = feed.recalibration
+        yield _gauge("recalibration_flows", "Flows of the last day that p-values are corrected by",
+                     0 if recalibration is None else recalibration.flows)  # fmt: skip
+        if drift is None:
+            return
+        yield _gauge("drift_flows", "Flows of the last day that were compared", drift.flows)
+        features = GaugeMetricFamily(
+            "flowvane_feature_drift",
+            "Population stability index of a feature: above 0.25 it is another distribution",
+            labels=["feature"],
+        )
+        for name, value in drift.features().items():
+            features.add_metric([name], value)
+        yield features
+        if (scores := drift.scores()) is not None:
+            yield _gauge("score_drift", "Kolmogorov-Smirnov statistic of the scores", scores)
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

@@ -14,13 +14,16 @@ from sensor.config.build import deciders_of
 from sensor.config.keys import Config, path_text, plain
 from sensor.config.source import leaves
 from sensor.daemon import Stages
+from sensor.drift import Drift
 from sensor.errors import FlowvaneError, ModelError
 from sensor.feed import Deciders
 from sensor.live import warm_up
 from sensor.report import Console
 from sensor.signals import Requests
 
-ANEW = frozenset({"model", "false-positive-rate", "alert-budget", "suppress", "grouping"})
+ANEW = frozenset({
+    "model", "false-positive-rate", "alert-budget", "suppress", "grouping", "recalibrate",
+})  # fmt: skip
 """Keys that a reload looks at; the others take a restart."""
 
 
@@ -130,6 +133,7 @@ class Reloader:
         stages.outputs.write(stages.feed.use(ready.deciders))
         stages.outputs.use_model(ready.detector.name)
         stages.scorer.use(ready.detector)
+        stages.statistics.drift = Drift(ready.detector)
 
 
 def check_fits(new: Stored, used: Detector) -> None:

@@ -19,6 +19,7 @@ from sensor.config.command import taps
 from sensor.config.keys import Config
 from sensor.daemon import RunSummary, Stages
 from sensor.destinations import open_destinations, told
+from sensor.drift import Drift
 from sensor.errors import ExitCode, ModelError, OutputError
 from sensor.feed import AlertFeed
 from sensor.lifecycle import Lifecycle
@@ -71,7 +72,7 @@ def capture(config: Config, reread: Callable[[], Config], console: Console) -> E
         meter = opened.enter_context(closing(_meter(config, detector, console)))
         requests.stop = meter.stop
         feed = AlertFeed(**deciders._asdict(), clock=daemon.monotonic_us)
-        statistics = Statistics(meter.counters, feed, outputs.total)
+        statistics = Statistics(meter.counters, feed, outputs.total, Drift(detector))
         forgotten: Counter[str] = Counter()
         stages = Stages(meter, Scorer(detector, forgotten), feed, outputs, statistics, forgotten)
         console.say(f"capturing on {', '.join(names)}; model {detector.name}; "

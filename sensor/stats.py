@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.flows import Ending, FlowBatch
+from sensor.drift import MUCH, Drift
 from sensor.eve import PARTS_OF_P, PLAIN, Style, encode, timestamp
 from sensor.feed import AlertFeed
 from sensor.meter.base import MeterCounters
 from sensor.outputs.base import Loss, Output
 from sensor.outputs.queued import OutputCounters
+from sensor.pipeline import Scored
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "icmpv4": 1, "icmpv6": 58}
 _CAPTURE = {
@@ -54,6 +57,7 @@ class Statistics:
     def __init__(
         self, counters: MeterCounters, feed: AlertFeed,
         written: Callable[[], OutputCounters] | None = None,
+        drift: Drift | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Begin to count.
@@ -62,12 +66,19 @@ class Statistics:
             counters: the meter's, which it keeps up to date.
             feed: decides on alerts.
             written: what became of the lines of all outputs together, where that is counted.
+            drift: compares the flows with what the model learnt; None for not at all.
             clock: seconds that only grow.
         """
         self.flows = FlowTally()
         self._counters, self._feed, self._clock = counters, feed, clock
-        self._written = written
+        self._written, self.drift = written, drift
         self._begun = clock()
+
+    def add(self, scored: Scored, alerted: NDArray[np.bool_]) -> None:
+        """Count ``[B]`` flows, of which some are alerts."""
+        self.flows.add(scored.flows)
+        if self.drift is not None:
+            self.drift.observe(scored, alerted)
 
     def event(self, time_us: int, style: Style = PLAIN) -> dict[str, Any]:
         """The event, as of `time_us` after the epoch."""
@@ -77,6 +88,8 @@ class Statistics:
             "stats": self._nested(),
             "metadata": {"flowints": self._ours()},
         }
+        if self.drift is not None and (notice := self.drift.notice()):
+            event["metadata"]["flowvars"] = [{"key": "flowvane_drift", "value": notice}]
         if style.host is not None:
             event["host"] = style.host
         return event
@@ -116,6 +129,10 @@ class Statistics:
         }
         if feed.groups is not None:
             ours |= {"groups": len(feed.groups), "alerts_coarse": feed.groups.coarse}
+        if feed.recalibration is not None:
+            ours["recalibration_flows"] = feed.recalibration.flows
+        if self.drift is not None:
+            ours |= _parts(self.drift)
         if self._written is not None:
             lines = self._written()
             ours |= {
@@ -124,6 +141,18 @@ class Statistics:
                 **{f"lines_lost_{cause}": lines.dropped[cause] for cause in Loss},
             }  # fmt: skip
         return {f"flowvane_{name}": value for name, value in ours.items()}
+
+
+def _parts(drift: Drift) -> dict[str, int]:
+    """Drift in millionths, once enough flows were seen: no other numbers are allowed."""
+    features, scores = drift.features(), drift.scores()
+    found = {"drift_flows": drift.flows}
+    if features:
+        found["drift_features"] = sum(value > MUCH for value in features.values())
+        found["drift_most_ppm"] = round(max(features.values()) * 1e6)
+    if scores is not None:
+        found["drift_scores_ppm"] = round(scores * 1e6)
+    return found
 
 
 class StatsWriter:

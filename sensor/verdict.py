@@ -23,12 +23,21 @@ TOP_FEATURES = 5
 
 
 class Reason(NamedTuple):
-    """One feature of an anomalous flow: seen, expected, and its part of the score."""
+    """One feature of an anomalous flow.
+
+    Attributes:
+        feature: its name.
+        observed, expected: its value, and what the model expects of it given all others.
+        part: its part of the score.
+        percentile: where the value lies among benign ones, 0 to 100
+            (:meth:`models.reference.Reference.percentiles`); None where the model does not know.
+    """
 
     feature: str
     observed: str
     expected: str
     part: float
+    percentile: float | None = None
 
 
 Reasons = tuple[Reason, ...]
@@ -124,10 +133,10 @@ def check_rate(fpr: float, model: str, calibration: Calibration) -> None:
     """
     if not 0.0 < fpr < 1.0:
         raise UsageError(f"--fpr {fpr:g}: give a rate between 0 and 1, e.g. 0.01")
-    if fpr < calibration.smallest_p:
+    if fpr < calibration.least_p:
         raise UsageError(
             f"--fpr {fpr:g}: model {model} was calibrated on {calibration.count} benign flows "
-            f"and can tell rates down to {calibration.smallest_p:.2g}"
+            f"and can tell rates down to {calibration.least_p:.2g}"
         )
 
 
@@ -193,6 +202,7 @@ class Verdict:
         features, columns = self._detector.features, self._detector.columns
         expected = self._detector.expected(rows)
         own = rows if rows.ndim == 2 else rows[:, -1]
+        reference = self._detector.reference
         # Stable, so that equal parts are named in the schema's order.
         order = np.argsort(-parts, axis=1, kind="stable")[:, :TOP_FEATURES]
         largest = np.take_along_axis(parts, order, axis=1)
@@ -202,7 +212,10 @@ class Verdict:
             names[alert, place] = features[at].name
             was[alert, place] = features[at].show_all(own[alert, columns[at]].tolist())
             should[alert, place] = features[at].show_all(expected[alert, at].tolist())
-        listed = (column.tolist() for column in (names, was, should, largest))
+        ranks = np.full(order.shape, None, object)
+        if reference is not None:
+            ranks[:] = np.take_along_axis(reference.percentiles(own).round(1), order, axis=1)
+        listed = (column.tolist() for column in (names, was, should, largest, ranks))
         return [
             tuple(reason for reason in map(Reason, *alert) if reason.part > 0.0)
             for alert in zip(*listed, strict=True)

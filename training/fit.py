@@ -19,6 +19,7 @@ from models.detector import Detector
 from models.kinds import DEFAULT_KIND, KINDS
 from models.kinds.base import ModelKind
 from models.recipe import FitConfig
+from models.reference import Reference
 from training.checkpoint import Checkpoint
 from training.importance import most_important
 from training.loop import Observer, Setting, Slabs, Trainer, fingerprint
@@ -199,6 +200,7 @@ def fit(
     windows = looked.calibration.windows(detector.window)
     benign = ~looked.calibration.chunk.attack
     detector.calibration = Calibration(detector.score(windows[benign]).score)
+    detector.reference = Reference.of(encoder, looked.calibration.chunk.rows[benign])
     return detector
 
 

@@ -19,6 +19,7 @@ from sensor.outputs.spec import (
     RedisSpec,
     SyslogSpec,
 )  # fmt: skip
+from sensor.recalibration import Recalibration
 from sensor.suppress import Suppression
 from sensor.verdict import Verdict
 
@@ -103,5 +104,6 @@ def deciders_of(config: Config, detector: Detector) -> Deciders:
     verdict = Verdict(detector, config.rate)
     budget = None
     if config.alert_budget is not None:
-        budget = AlertBudget(config.alert_budget, detector.calibration.smallest_p, config.rate)
-    return Deciders(verdict, suppression_of(config), budget, groups_of(config))
+        budget = AlertBudget(config.alert_budget, detector.calibration.least_p, config.rate)
+    recalibration = Recalibration(detector.calibration) if config.recalibrate else None
+    return Deciders(verdict, suppression_of(config), budget, groups_of(config), recalibration)

@@ -319,6 +319,10 @@ class Config(Section):
         None, description="File of suppression rules (docs/suppression.md); null: none."
     )
     grouping: Grouping = Field(Grouping(), description="One alert for a burst of them.")
+    recalibrate: bool = Field(
+        True,
+        description="Correct p-values by the flows of the last day, within bounds (docs/eve.md).",
+    )
     most_flows: Annotated[int, Unit("flows")] = Field(
         defaults.MOST_FLOWS, ge=1,
         description="Flows under way at once for each thread, about 3 kB each; when there are "

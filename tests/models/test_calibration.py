@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from models.calibration import Calibration
+from models.calibration import BEYOND, Calibration, fit_tail
 
 finite = st.floats(-(2.0**90), 2.0**90, width=32)
 scores = hnp.arrays(np.float32, st.integers(1, 60), elements=finite | st.sampled_from([0, 1, 2]))
@@ -82,3 +82,47 @@ def test_scores_with_ties_are_alerted_no_more_often_than_said() -> None:
 def test_what_is_no_calibration_is_refused(bad: list[float]) -> None:
     with pytest.raises(ValueError, match="finite scores, one at least"):
         Calibration(np.array(bad))
+
+
+def test_beyond_the_highest_score_p_values_follow_the_tail() -> None:
+    # Of an exponential distribution they are known: exp(-s).
+    rng = np.random.default_rng(8)
+    errors = []
+    for _ in range(50):
+        calibration = Calibration(rng.exponential(size=10_000))
+        highest = float(calibration.scores[-1])
+        asked = np.array([max(highest, 9.3) + 1.0])
+        errors.append(math.log(calibration.p_value(asked)[0]) + asked[0])
+    # A median factor of two at a chance that one of 30,000 flows has.
+    assert abs(np.median(errors)) < math.log(2.0)
+
+
+def test_a_tail_is_never_lighter_than_an_exponential_one() -> None:
+    tail = fit_tail(np.linspace(0.0, 1.0, 10_000))  # no score above 1 is possible
+    assert tail is not None
+    assert tail.shape == 0.0
+    assert tail.p_value(np.array([2.0]))[0] > 0.0
+
+
+def test_a_heavy_tail_is_seen() -> None:
+    # Pareto with index 2: P(X > x) = x**-2, a generalised Pareto shape of 1/2.
+    drawn = np.sort(np.random.default_rng(9).pareto(2.0, size=200_000) + 1.0)
+    tail = fit_tail(drawn)
+    assert tail is not None
+    assert tail.shape == pytest.approx(0.5, abs=0.08)
+    assert tail.p_value(np.array([100.0]))[0] == pytest.approx(1e-4, rel=0.3)
+
+
+@pytest.mark.parametrize("rows", [np.arange(2_400.0), np.zeros(10_000)], ids=["few", "equal"])
+def test_without_enough_to_go_by_there_is_no_tail(rows: NDArray[np.float64]) -> None:
+    calibration = Calibration(rows)
+    assert calibration.tail is None
+    assert calibration.least_p == calibration.smallest_p
+    assert calibration.p_value(np.array([1e30]))[0] == calibration.smallest_p
+
+
+def test_p_values_end_where_the_tail_is_no_evidence() -> None:
+    calibration = Calibration(np.random.default_rng(7).exponential(size=10_000))
+    assert calibration.least_p == calibration.smallest_p / BEYOND
+    p = calibration.p_value(np.array([calibration.scores[-1], 1e6], np.float32))
+    assert p.tolist() == [2 * calibration.smallest_p, calibration.least_p]

@@ -31,6 +31,7 @@ class Known:
             DETECTOR.features, DETECTOR.columns, DETECTOR.schema,
         )  # fmt: skip
         self.calibration = Calibration(np.zeros(calibration))
+        self.reference = None
         self._expected = expected
         self.asked: list[int] = []
 

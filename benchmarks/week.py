@@ -1,0 +1,208 @@
+"""A simulated week: are alerts as many as promised, and can the threshold be led away?
+
+``python -m benchmarks.week DATA [--model NAME|DIR] [--seeds N] [-o FILE.md]``. Benign rows of the
+UNSW-NB15 testing set, which the model that ships did not learn from and which differ from those it
+did, are drawn as the flows of a site with 200 clients and 300 servers, more by day than by night.
+Amounts grow by half within the week; on the fourth day at noon a fifth of the flows becomes
+another application at once: ten times the bytes, five times as long. Then a slow poisoning: three
+hosts of one net send flows whose scores begin at the threshold and rise by 1 % a day.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.flows import FlowBatch
+from features.schema import FloatArray
+from models.bundle import load
+from models.detector import Detector, Scores
+from sensor.budget import HOUR_US, AlertBudget
+from sensor.caches import keep_compiled
+from sensor.feed import AlertFeed
+from sensor.pipeline import Scored
+from sensor.recalibration import Recalibration
+from sensor.verdict import Verdict
+from tests.helpers import make_flow
+from training.datasets import DATASETS
+from training.metrics import mean_sd
+from training.trials import LIVE_CLOCK_US
+
+HOURS = 7 * 24
+STEP_AT = 3 * 24 + 12
+BY_DAY = 5_000
+BUDGET = 20.0
+FPR = 0.01
+GROWN = ("sbytes", "dbytes", "dur", "spkts", "dpkts")
+POISON_DAYS = 60
+POISON_AN_HOUR = 60
+MOST_P = 0.05
+
+
+@dataclass(frozen=True)
+class Week:
+    """Benign flows of a week, hour by hour, scored."""
+
+    hours: list[Scored]
+
+
+def _rate(hour: int) -> int:
+    return int(BY_DAY * (1.0 + 0.7 * np.sin(2 * np.pi * (hour - 9) / 24)))
+
+
+def _flows(rng: np.random.Generator, count: int, hour: int) -> FlowBatch:
+    """Flows of some clients with some servers, a few of which have most of them."""
+    flows = np.repeat(make_flow(), count)
+    for side, net, hosts in (("src_ip", 10, 200), ("dst_ip", 20, 300)):
+        host = np.minimum(rng.zipf(1.5, count), hosts)
+        flows[side][:, 13], flows[side][:, 14:] = net, np.column_stack([host // 256, host % 256])
+    flows["last_us"] = hour * HOUR_US + np.sort(rng.integers(0, HOUR_US, count))
+    return flows
+
+
+def _drifted(rows: FloatArray, hour: int, columns: Sequence[int], new: FloatArray) -> FloatArray:
+    rows = rows.copy()
+    rows[:, columns] *= 1.0 + 0.5 * hour / HOURS
+    if hour >= STEP_AT:
+        rows[np.ix_(new, columns)] *= (10.0, 10.0, 5.0, 10.0, 10.0)
+    return rows
+
+
+def simulate(detector: Detector, benign: FloatArray, seed: int) -> Iterator[Scored]:
+    """The week's flows in batches, in order."""
+    rng, schema = np.random.default_rng(seed), detector.schema
+    columns = schema.index(GROWN)
+    for hour in range(HOURS):
+        count = _rate(hour)
+        rows = benign[rng.integers(0, len(benign), count)]
+        rows = _drifted(rows, hour, columns, rng.random(count) < 0.2)
+        rows = schema.remeasure(rows, LIVE_CLOCK_US, rng)
+        flows = _flows(rng, count, hour)
+        for at in range(0, count, 1024):
+            part = slice(at, at + 1024)
+            yield Scored(flows[part], rows[part], detector.score(rows[part]))
+
+
+def alerts_by_hour(feed: AlertFeed, week: Sequence[Scored]) -> FloatArray:
+    """Alerts of each hour, ``[HOURS]``."""
+    found = np.zeros(HOURS)
+    for scored in week:
+        alerted = feed.push(scored).alerted
+        hours = scored.flows["last_us"] // HOUR_US
+        found += np.bincount(hours[alerted], minlength=HOURS)
+    return found
+
+
+def poison(
+    detector: Detector, week: Sequence[Scored], budget: bool, recalibrate: bool, hosts: int
+) -> FloatArray:
+    """Share of the poisoner's flows that are above the threshold, ``[POISON_DAYS]``.
+
+    Seven benign days are repeated, without drift and step: the first day of the week.
+    """
+    day = [scored for scored in week if scored.flows["last_us"][0] < 24 * HOUR_US]
+    feed = feed_of(detector, budget, recalibrate)
+    level = float(np.quantile(detector.calibration.scores, 1.0 - FPR))
+    shares = []
+    for number in range(POISON_DAYS):
+        caught = sent = 0
+        for scored in day:
+            flows = np.concatenate([scored.flows, scored.flows[:12]])
+            flows["last_us"] += number * 24 * HOUR_US
+            own = flows[-12:]
+            own["src_ip"][:, 13:] = (66, 0, 0)
+            own["src_ip"][:, 15] = np.arange(12) % hosts
+            own["dst_ip"][:, 13], own["dst_ip"][:, 15] = 20, 7
+            score = np.full(12, level * 1.01**number)
+            scores = Scores(
+                *(
+                    np.concatenate([own_, more])
+                    for own_, more in (
+                        (scored.scores.score, score),
+                        (scored.scores.rest, score),
+                        (scored.scores.parts, np.zeros((12, scored.scores.parts.shape[1]))),
+                        (scored.scores.p_value, detector.calibration.p_value(score)),
+                    )
+                )
+            )
+            rows = np.concatenate([scored.rows, scored.rows[:12]])
+            threshold = feed.threshold
+            decided = feed.push(Scored(flows, rows, scores))
+            assert decided.scored is not None
+            caught += int((decided.scored.scores.p_value[-12:] <= threshold).sum())
+            sent += 12
+        shares.append(caught / sent)
+    return np.array(shares)
+
+
+def feed_of(detector: Detector, budget: bool, recalibrate: bool) -> AlertFeed:
+    """What decides, on the time of the flows."""
+    verdict = Verdict(detector, MOST_P if budget else FPR)
+    least = detector.calibration.least_p
+    return AlertFeed(
+        verdict,
+        budget=AlertBudget(BUDGET, least, MOST_P) if budget else None,
+        recalibration=Recalibration(detector.calibration) if recalibrate else None,
+    )
+
+
+def _line(name: str, hourly: Sequence[FloatArray], promised: Sequence[FloatArray]) -> str:
+    """Realised over promised: by day, after the step, and hours beyond a factor of two."""
+    ratios = [got / want for got, want in zip(hourly, promised, strict=True)]
+    outside = np.setdiff1d(np.arange(HOURS), [STEP_AT])
+    cells = [mean_sd([float(r.reshape(7, 24)[day].mean()) for r in ratios]) for day in range(7)]
+    beyond = mean_sd([float(((r[outside] > 2) | (r[outside] < 0.5)).mean()) for r in ratios])
+    step = mean_sd([float(r[STEP_AT]) for r in ratios])
+    days = " | ".join(f"{mean:.2f} ± {sd:.2f}" for mean, sd in cells)
+    return f"| {name} | {days} | {step[0]:.2f} ± {step[1]:.2f} | {beyond[0]:.1%} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Simulate and tell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default="unsw-nb15")
+    parser.add_argument("--seeds", type=int, default=5)
+    args = parser.parse_args(arguments)
+    keep_compiled()
+    detector = load(args.model)
+    table = DATASETS["unsw-nb15"].load(args.data, "test")
+    benign = table.rows[~table.attack]
+    found: dict[str, list[FloatArray]] = {}
+    wanted: dict[str, list[FloatArray]] = {}
+    poisoned: dict[str, FloatArray] = {}
+    for seed in range(args.seeds):
+        week = list(simulate(detector, benign, seed))
+        flows = np.array([_rate(hour) for hour in range(HOURS)], float)
+        for budget in (False, True):
+            for recalibrate in (False, True):
+                name = f"{'20 alerts an hour' if budget else '1 % of flows'}, " + (
+                    "corrected" if recalibrate else "not corrected"
+                )
+                feed = feed_of(detector, budget, recalibrate)
+                found.setdefault(name, []).append(alerts_by_hour(feed, week))
+                promise = np.full(HOURS, BUDGET) if budget else FPR * flows
+                wanted.setdefault(name, []).append(promise)
+        if not seed:
+            for hosts in (1, 3, 12):
+                poisoned[f"{hosts} hosts"] = poison(detector, week, False, True, hosts)
+    head = " | ".join(f"day {day}" for day in range(1, 8))
+    print(f"| realised / promised | {head} | hour of the step | other hours beyond 2 |")
+    print("|---" * 10 + "|")
+    for name, hourly in found.items():
+        print(_line(name, hourly, wanted[name]))
+    print("\n| poisoners | " + " | ".join(f"day {day}" for day in (1, 8, 15, 30, 60)) + " |")
+    print("|---" * 6 + "|")
+    for name, shares in poisoned.items():
+        cells = " | ".join(f"{shares[day]:.0%}" for day in (0, 7, 14, 29, 59))
+        print(f"| {name} | {cells} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""p-values follow the traffic of the day, and nobody leads them away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from features.flows import FlowBatch
+from models.calibration import Calibration
+from models.detector import Scores
+from sensor.recalibration import BOUND, KEPT, PRIOR, STEP_US, STEPS, Recalibration
+from tests.helpers import make_flow
+
+RNG = np.random.default_rng(3)
+CALIBRATION = Calibration(RNG.exponential(size=20_000))
+PROMISED = 0.01
+
+
+def scores_of(values: Any) -> Scores:
+    values = np.asarray(values, np.float64)
+    parts = np.zeros((len(values), 1))
+    return Scores(values, values, parts, CALIBRATION.p_value(values))
+
+
+def flows_of(sources: NDArray[np.int64], destinations: NDArray[np.int64]) -> FlowBatch:
+    flows = np.repeat(make_flow(), len(sources))
+    for side, hosts in (("src_ip", sources), ("dst_ip", destinations)):
+        flows[side][:, 14], flows[side][:, 15] = hosts // 256, hosts % 256
+    return flows
+
+
+def many(count: int) -> FlowBatch:
+    """Flows between many hosts."""
+    return flows_of(RNG.integers(0, 200, count), RNG.integers(200, 400, count))
+
+
+def after(
+    *parts: tuple[FlowBatch, Any], alerted: Any = None, steps: int = 1
+) -> Recalibration:  # fmt: skip
+    """Recalibration after so many steps with the same flows in each."""
+    made = Recalibration(CALIBRATION)
+    for step in range(steps):
+        for flows, values in parts:
+            given = scores_of(values)
+            which = np.zeros(len(flows), bool) if alerted is None else alerted
+            made.learn(flows, given, which, PROMISED, step * STEP_US)
+    nobody = np.empty(0, bool)
+    made.learn(many(0), scores_of([]), nobody, PROMISED, steps * STEP_US)
+    return made
+
+
+def test_at_first_p_values_are_the_models_own() -> None:
+    given = scores_of([0.0, 3.0, 100.0])
+    assert Recalibration(CALIBRATION).corrected(given).p_value is given.p_value
+
+
+def test_by_hand() -> None:
+    # Four flows of four pairs of hosts; each of them left out where it is the most.
+    flows = flows_of(np.arange(4), np.arange(4, 8))
+    made = after((flows, [1.0, 2.0, 3.0, 4.0]))
+    assert made.flows == 4
+    given = scores_of([0.5, 2.5, 5.0])
+    # As high as 0.5: all 4, less one's one: 3 of 3. As high as 2.5: 2 less 1 of 4 less 1.
+    own = given.p_value
+    wanted = (PRIOR * own + 4 * np.array([1.0, 1 / 3, 0.0])) / (PRIOR + 4)
+    assert made.corrected(given).p_value == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_site_that_scores_higher_is_alerted_as_often_as_promised() -> None:
+    made = after((many(20_000), 1.5 * RNG.exponential(size=20_000)), steps=9)
+    fresh = scores_of(1.5 * RNG.exponential(size=50_000))
+    own, corrected = fresh.p_value, made.corrected(fresh).p_value
+    assert (own <= PROMISED).mean() > 4 * PROMISED
+    assert (corrected <= PROMISED).mean() == pytest.approx(PROMISED, rel=0.35)
+
+
+def test_a_site_that_scores_lower_is_watched_more_closely() -> None:
+    made = after((many(20_000), 0.7 * RNG.exponential(size=20_000)), steps=9)
+    fresh = scores_of(0.7 * RNG.exponential(size=50_000))
+    assert (fresh.p_value <= PROMISED).mean() < PROMISED / 4
+    corrected = made.corrected(fresh).p_value
+    assert (corrected <= PROMISED).mean() == pytest.approx(PROMISED, rel=0.35)
+
+
+@pytest.mark.parametrize("who", ["source", "destination"])
+def test_one_host_does_not_make_itself_normal(who: str) -> None:
+    # A third of the flows of the day, just below the threshold.
+    level = float(np.quantile(CALIBRATION.scores, 1 - PROMISED)) - 0.01
+    others, one = RNG.integers(0, 300, 2_000), np.full(2_000, 999)
+    flows = flows_of(one, others) if who == "source" else flows_of(others, one)
+    made = after((many(4_000), RNG.exponential(size=4_000)), (flows, np.full(2_000, level)))
+    assert made.corrected(scores_of([level])).p_value[0] < 2 * PROMISED
+    # The same from many pairs is normal.
+    made = after((many(4_000), RNG.exponential(size=4_000)), (many(2_000), np.full(2_000, level)))
+    assert made.corrected(scores_of([level])).p_value[0] > 5 * PROMISED
+
+
+def test_alerts_beyond_those_promised_are_not_normal() -> None:
+    values = np.concatenate([RNG.exponential(size=9_000), np.full(1_000, 4.0)])
+    alerted = np.append(np.zeros(9_000, bool), np.ones(1_000, bool))
+    flows, given = many(10_000), scores_of([4.0])
+    own = given.p_value[0]
+    assert after((flows, values), alerted=alerted).corrected(given).p_value[0] < own + 0.025
+    assert after((flows, values)).corrected(given).p_value[0] > own + 0.05
+
+
+def test_no_p_value_moves_far() -> None:
+    made = after((many(10_000), np.full(10_000, 9.0)), steps=20)
+    given = scores_of(np.linspace(0.0, 30.0, 200))
+    ratio = made.corrected(given).p_value / given.p_value
+    assert ratio.max() == pytest.approx(BOUND)
+    assert ratio.min() == pytest.approx(1 / BOUND)
+
+
+def test_p_values_fall_as_scores_rise() -> None:
+    made = after((many(3_000), np.round(RNG.exponential(size=3_000), 1)), steps=3)
+    p = made.corrected(scores_of(np.linspace(0.0, 20.0, 500))).p_value
+    assert (np.diff(p) <= 0).all()
+    assert p.min() > 0
+    assert p.max() <= 1
+
+
+def test_a_day_later_all_is_forgotten() -> None:
+    made = after((many(5_000), np.full(5_000, 9.0)))
+    assert made.flows == 5_000
+    nobody = np.empty(0, bool)
+    made.learn(many(0), scores_of([]), nobody, PROMISED, (STEPS + 2) * STEP_US)
+    assert made.flows == 0
+    given = scores_of([1.0, 9.0])
+    assert (made.corrected(given).p_value == given.p_value).all()
+
+
+def test_a_flood_of_flows_is_kept_in_little_room_and_stands_for_all() -> None:
+    values = RNG.exponential(size=120_000)
+    made = Recalibration(CALIBRATION)
+    flows, nobody = many(10_000), np.zeros(10_000, bool)
+    for part in np.split(values, 12):
+        made.learn(flows, scores_of(part), nobody, PROMISED, 0)
+    nobody = np.empty(0, bool)
+    made.learn(many(0), scores_of([]), nobody, PROMISED, STEP_US)
+    assert sum(map(len, made._steps)) <= 2 * KEPT
+    assert made.flows == pytest.approx(120_000, rel=1e-3)
+    levels = np.quantile(values, [0.5, 0.9, 0.99, 0.999])
+    got = made.corrected(scores_of(levels)).p_value
+    assert got == pytest.approx([0.5, 0.1, 0.01, 0.001], rel=0.15)
+
+
+def test_another_model_begins_anew_and_the_same_goes_on() -> None:
+    made = after((many(1_000), np.full(1_000, 9.0)))
+    same, other = (
+        Recalibration(Calibration(CALIBRATION.scores)),
+        Recalibration(Calibration(np.arange(100.0))),
+    )
+    same.go_on_from(made)
+    other.go_on_from(made)
+    assert (same.flows, other.flows) == (1_000, 0)
