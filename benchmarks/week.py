@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +38,9 @@ BY_DAY = 5_000
 BUDGET = 20.0
 FPR = 0.01
 GROWN = ("sbytes", "dbytes", "dur", "spkts", "dpkts")
-POISON_DAYS = 60
+POISON_DAYS = 30
 POISON_AN_HOUR = 60
 MOST_P = 0.05
-
-
-@dataclass(frozen=True)
-class Week:
-    """Benign flows of a week, hour by hour, scored."""
-
-    hours: list[Scored]
 
 
 def _rate(hour: int) -> int:
@@ -76,11 +68,13 @@ def _drifted(
     return rows
 
 
-def simulate(detector: Detector, benign: FloatArray, seed: int) -> Iterator[Scored]:
-    """The week's flows in batches, in order."""
+def simulate(
+    detector: Detector, benign: FloatArray, seed: int, hours: int = HOURS
+) -> Iterator[Scored]:
+    """The week's flows, or those of its first hours, in batches, in order."""
     rng, schema = np.random.default_rng(seed), detector.schema
     columns = schema.index(GROWN)
-    for hour in range(HOURS):
+    for hour in range(hours):
         count = _rate(hour)
         rows = benign[rng.integers(0, len(benign), count)]
         rows = _drifted(rows, hour, columns, rng.random(count) < 0.2)
@@ -101,15 +95,15 @@ def alerts_by_hour(feed: AlertFeed, week: Sequence[Scored]) -> FloatArray:
     return found
 
 
-def poison(
-    detector: Detector, week: Sequence[Scored], budget: bool, recalibrate: bool, hosts: int
-) -> FloatArray:
+def poison(detector: Detector, day: Sequence[Scored], hosts: int) -> FloatArray:
     """Share of the poisoner's flows that are above the threshold, ``[POISON_DAYS]``.
 
-    Seven benign days are repeated, without drift and step: the first day of the week.
+    Args:
+        detector: scores.
+        day: benign flows, the same each day.
+        hosts: how many the poisoner has, all with one server.
     """
-    day = [scored for scored in week if scored.flows["last_us"][0] < 24 * HOUR_US]
-    feed = feed_of(detector, budget, recalibrate)
+    feed = feed_of(detector, budget=False, recalibrate=True)
     level = float(np.quantile(detector.calibration.scores, 1.0 - FPR))
     shares = []
     for number in range(POISON_DAYS):
@@ -178,7 +172,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     benign = table.rows[~table.attack]
     found: dict[str, list[FloatArray]] = {}
     wanted: dict[str, list[FloatArray]] = {}
-    poisoned: dict[str, FloatArray] = {}
     for seed in range(args.seeds):
         week = list(simulate(detector, benign, seed))
         flows = np.array([_rate(hour) for hour in range(HOURS)], float)
@@ -191,18 +184,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found.setdefault(name, []).append(alerts_by_hour(feed, week))
                 promise = np.full(HOURS, BUDGET) if budget else FPR * flows
                 wanted.setdefault(name, []).append(promise)
-        if not seed:
-            for hosts in (1, 3, 12):
-                poisoned[f"{hosts} hosts"] = poison(detector, week, False, True, hosts)
     head = " | ".join(f"day {day}" for day in range(1, 8))
     print(f"| realised / promised | {head} | hour of the step | other hours beyond 2 |")
     print("|---" * 10 + "|")
     for name, hourly in found.items():
         print(_line(name, hourly, wanted[name]))
-    print("\n| poisoners | " + " | ".join(f"day {day}" for day in (1, 8, 15, 30, 60)) + " |")
+    first = list(simulate(detector, benign, 0, hours=24))
+    poisoned = {f"{hosts} hosts": poison(detector, first, hosts) for hosts in (1, 3, 12)}
+    print("\n| poisoners | " + " | ".join(f"day {day}" for day in (1, 8, 15, 22, 30)) + " |")
     print("|---" * 6 + "|")
     for name, shares in poisoned.items():
-        cells = " | ".join(f"{shares[day]:.0%}" for day in (0, 7, 14, 29, 59))
+        cells = " | ".join(f"{shares[day]:.0%}" for day in (0, 7, 14, 21, 29))
         print(f"| {name} | {cells} |")
     return 0
 
