@@ -501,10 +501,22 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
         return _test(config, console)
     if not config.interfaces:
         raise UsageError("no interface to capture on: give -i, or `interfaces` in a file for -c")
+    from sensor.aside import aside
+
+    try:
+        with pidfile(Path(config.pidfile) if config.pidfile else None):
+            return aside(_service)(config, lambda: of_run(args)[0], console)
+    except KeyboardInterrupt:
+        # While it captures, signals end it in another way (sensor.signals).
+        console.warn("stopped by a signal before the capture began")
+        raise
+
+
+def _service() -> Callable[[Config, Callable[[], Config], Console], ExitCode]:
+    """What captures; to load it takes seconds."""
     from sensor.service import capture
 
-    with pidfile(Path(config.pidfile) if config.pidfile else None):
-        return capture(config, lambda: of_run(args)[0], console)
+    return capture
 
 
 def _test(config: Config, console: Console) -> ExitCode:

@@ -65,6 +65,11 @@ class RunSummary:
             f"{meter.queue_full_packets:,} ({meter.queue_full_flows:,} flows) to a full queue, "
             f"{meter.no_memory:,} to lack of memory, "
             f"{meter.late_packets:,} ({meter.late_flows:,} flows) to lack of time at the end"
+            + (
+                f", {meter.failed_packets:,} to metering that failed"
+                if meter.failed_packets
+                else ""
+            )
         )
 
     @property
@@ -97,7 +102,7 @@ def run(
     stages: Stages, console: Console, turns: Sequence[Turn] = (),
     observe: Callable[[Scored, float], None] | None = None,
 ) -> RunSummary:  # fmt: skip
-    """Score the flows of a live meter and write what is decided, until the meter is stopped.
+    """Score the flows of a live meter and write what is decided, until it is stopped or fails.
 
     Every flow that the meter hands on is scored. Though no flows come, `turns` are taken, groups
     are told of, counters are written, and rules of suppression are read anew, within about a

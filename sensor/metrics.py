@@ -35,6 +35,7 @@ from sensor.pipeline import Scored
 _PACKETS_LOST = {
     "kernel_buffer": "kernel_drops", "unread": "unread", "interface": "interface_drops",
     "queue_full": "queue_full_packets", "no_memory": "no_memory", "late": "late_packets",
+    "failed": "failed_packets",
 }  # fmt: skip
 _FLOWS_LOST = {"queue_full": "queue_full_flows", "late": "late_flows"}
 """The counters of :class:`sensor.meter.compiled.live.LiveCounters` by what they are called here."""

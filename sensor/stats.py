@@ -22,7 +22,10 @@ _CAPTURE = {
     "kernel_ifdrops": "interface_drops",
 }  # fmt: skip
 """Suricata's names of what :class:`sensor.meter.compiled.live.LiveCounters` counts."""
-_OURS = ("queue_full_flows", "queue_full_packets", "late_flows", "late_packets", "not_metered")
+_OURS = (
+    "queue_full_flows", "queue_full_packets", "late_flows", "late_packets", "failed_packets",
+    "not_metered",
+)  # fmt: skip
 """Counters that Suricata has no name for, where the meter has them."""
 
 

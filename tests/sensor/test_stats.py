@@ -54,6 +54,7 @@ def test_a_stats_event_by_hand() -> None:
     counters = LiveCounters(
         read=90, received=100, kernel_drops=10, interface_drops=3, evicted=2, no_memory=1,
         not_metered=4, queue_full_flows=5, queue_full_packets=6, late_flows=7, late_packets=8,
+        failed_packets=11,
     )  # fmt: skip
     feed = feed_of(groups=Groups(coarse=9), budget=AlertBudget(10, 1e-4, 0.01))
     feed.counters = FeedCounters(1000, 60, 10, 20, 30, 4, 5)
@@ -81,7 +82,8 @@ def test_a_stats_event_by_hand() -> None:
         },
         "metadata": {"flowints": {
             "flowvane_queue_full_flows": 5, "flowvane_queue_full_packets": 6,
-            "flowvane_late_flows": 7, "flowvane_late_packets": 8, "flowvane_not_metered": 4,
+            "flowvane_late_flows": 7, "flowvane_late_packets": 8, "flowvane_failed_packets": 11,
+            "flowvane_not_metered": 4,
             "flowvane_alert_events": 4, "flowvane_threshold_ppb": 10_000_000,
             "flowvane_groups": 0, "flowvane_alerts_coarse": 9,
             "flowvane_lines_written": 4, "flowvane_lines_queued": 3,
