@@ -5,9 +5,9 @@
 As root, with ip, tcpreplay, nmap, hping3, hydra and sshd. A network namespace of its own has a host
 with sshd, on whose interface the sensor captures; a second one, the attacker. The benign captures
 below CAPTURES are replayed all the while. Each attack has a sensor of its own, which first sees
-nothing but the background for a while. Prints a line of JSON for each: seconds from the start of the
-attacking program to the first alert that names the attacker, or null; alert events on the
-background, and the budget for them.
+nothing but the background for a while. Prints a line of JSON for each: seconds from the start of
+the attacking program to the first alert that names the attacked host, or null; and alert events on
+the background.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def attacked(
     words.write_text("".join(f"guess{number}\n" for number in range(1000)), "ascii")
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     log = folder / "eve.json"
-    player = [*here, "tcpreplay", "-q", "-K", "-i", THEIRS, "--pps", str(args.pps), "--loop", "1000",
-              "--unique-ip", str(args.background)]  # fmt: skip
+    player = [*here, "tcpreplay", "-q", "-K", "-i", THEIRS, "--pps", str(args.pps),
+              "--loop", "1000", "--unique-ip", str(args.background)]  # fmt: skip
     with Daemon(folder, options) as daemon, subprocess.Popen(player, **quiet) as background:
         time.sleep(args.before)
         before = len(alerts_in(log))

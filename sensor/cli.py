@@ -193,8 +193,9 @@ def _over_the_file(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--linger", type=_seconds, metavar="S",
-        help="end a TCP flow so many seconds after its RST or its second FIN; 0: by the idle "
-        f"timeout, as the models that ship were trained on ({defaults.LINGER_S})",
+        help="end a TCP flow so many seconds after its RST or its second FIN, or after a SYN that "
+        "made no connection; 0: by the idle timeout, as the models that ship were trained on "
+        f"({defaults.LINGER_S})",
     )  # fmt: skip
     parser.add_argument(
         "--buffer", type=_whole(1), metavar="MIB",

@@ -58,18 +58,16 @@ class RunSummary:
     @property
     def losses(self) -> str:
         """The losses by cause, as a part of a line."""
-        meter = self.meter
+        meter, failed = self.meter, ""
+        if meter.failed_packets:
+            failed = f", {meter.failed_packets:,} to metering that failed"
         return (
             f"lost: {meter.kernel_drops:,} packets to a full kernel buffer, "
             f"{meter.unread:,} left in it, {meter.interface_drops:,} to the interface, "
             f"{meter.queue_full_packets:,} ({meter.queue_full_flows:,} flows) to a full queue, "
             f"{meter.no_memory:,} to lack of memory, "
             f"{meter.late_packets:,} ({meter.late_flows:,} flows) to lack of time at the end"
-            + (
-                f", {meter.failed_packets:,} to metering that failed"
-                if meter.failed_packets
-                else ""
-            )
+            f"{failed}"
         )
 
     @property
