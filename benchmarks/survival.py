@@ -3,16 +3,17 @@
     python -m benchmarks.survival [--only KIND…] [--pps 5000]
 
 In a network namespace and a mount namespace of its own, as root, with ip, tcpreplay and
-redis-server. Packets come in all the while, and every flow makes an alert and a `flow` event. Prints
-a line for each: whether the sensor was still there, whether each event is accounted for, and what
-was lost, by cause, as the last `stats` event says; the file or the reader has as many lines as were
-written.
+redis-server. Packets come in all the while, and every flow makes an alert and a `flow` event.
+Prints a line for each: whether the sensor was still there and went on; what was lost, by cause, as
+the last `stats` event says; how many lines are due (two a flow, less those lost), and how many
+there are in the file, or were read.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import socket
 import subprocess
 import tempfile
@@ -45,7 +46,7 @@ class Player:
     def end(self) -> None:
         """No more packets."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
 
 
 class Reader:
@@ -114,8 +115,15 @@ def told(daemon: Daemon, **more: Any) -> dict[str, Any]:
         if count and ("lost" in name or "drops" in name or name.endswith("_packets"))
         and name != "kernel_packets"
     }  # fmt: skip
-    reconnects = last["flowvane_lines_reconnects"]
-    return {"survived": alive, **more, "reconnects": reconnects, "lost": lost, "line": line}
+    found = re.match(r"([\d,]+) alerts in ([\d,]+) flows", line)
+    if found is None:
+        raise SystemExit(f"flowvane said: {line}")
+    given = sum(int(number.replace(",", "")) for number in found.groups())
+    missing = sum(count for name, count in lost.items() if name.startswith("lines_lost"))
+    return {
+        "survived": alive, **more, "reconnects": last["flowvane_lines_reconnects"], "lost": lost,
+        "line": line, "lines_due": given - missing,
+    }  # fmt: skip
 
 
 def going_on(daemon: Daemon) -> bool:
