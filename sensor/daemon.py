@@ -76,6 +76,7 @@ class RunSummary:
         meter, feed = self.meter, self.feed
         early = f", {meter.early:,} reports before the end" if meter.early else ""
         beside = f", {feed.suppressed:,} suppressed" if feed.suppressed else ""
+        beside += f", {feed.repeated:,} again of flows that go on" if feed.repeated else ""
         beside += f", {feed.over_budget:,} beyond the budget" if feed.over_budget else ""
         return (
             f"{feed.alerts:,} alerts{beside} in {meter.flows:,} flows ({meter.evicted:,} pushed "

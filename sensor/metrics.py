@@ -139,6 +139,9 @@ class Metrics(Collector):
         yield _by("alerts_suppressed_by", "The same by rule", "rule",
                   {} if suppression is None else dict(suppression.counts))  # fmt: skip
         yield _counter("alerts_over_budget", "Alerts beyond the budget", counters.over_budget)
+        yield _counter(
+            "alerts_repeated", "Alerts on flows whose early report was one", counters.repeated
+        )
         yield GaugeMetricFamily(
             "flowvane_alert_threshold", "Largest p-value of an alert", feed.threshold
         )

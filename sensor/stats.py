@@ -115,6 +115,7 @@ class Statistics:
         ours = {name: int(getattr(self._counters, name, 0)) for name in _OURS}
         ours |= {
             "alert_events": feed.counters.events,
+            "alerts_repeated": feed.counters.repeated,
             "threshold_ppb": round(feed.threshold * PARTS_OF_P),
         }
         if feed.groups is not None:
