@@ -54,10 +54,16 @@ PAYLOADS = (120, 1400, 0, 600)
 """Bytes of the payloads of a flow's packets, in turn: 584 bytes a frame on average."""
 
 
-def lab() -> None:
-    """Move this process to a network of its own, with a veth pair that says nothing by itself."""
-    if ctypes.CDLL(None, use_errno=True).unshare(0x40000000):  # CLONE_NEWNET
+def lab(*, mounts: bool = False) -> None:
+    """Move this process to a network of its own, with a veth pair that says nothing by itself.
+
+    `mounts`: and to where what it mounts is seen by nobody else.
+    """
+    namespaces = 0x40000000 | (0x00020000 if mounts else 0)  # CLONE_NEWNET, CLONE_NEWNS
+    if ctypes.CDLL(None, use_errno=True).unshare(namespaces):
         raise SystemExit(f"no network namespace: {os.strerror(ctypes.get_errno())}; be root")
+    if mounts:
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     ip("link", "add", OURS, "type", "veth", "peer", "name", THEIRS)
     for name in (OURS, THEIRS):
         ip("link", "set", name, "addrgenmode", "none", "up")

@@ -193,8 +193,9 @@ def _over_the_file(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--linger", type=_seconds, metavar="S",
-        help="end a TCP flow so many seconds after its RST or its second FIN; 0: by the idle "
-        f"timeout, as the models that ship were trained on ({defaults.LINGER_S})",
+        help="end a TCP flow so many seconds after its RST or its second FIN, or after a SYN that "
+        "made no connection; 0: by the idle timeout, as the models that ship were trained on "
+        f"({defaults.LINGER_S})",
     )  # fmt: skip
     parser.add_argument(
         "--buffer", type=_whole(1), metavar="MIB",
@@ -501,10 +502,22 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
         return _test(config, console)
     if not config.interfaces:
         raise UsageError("no interface to capture on: give -i, or `interfaces` in a file for -c")
+    from sensor.aside import aside
+
+    try:
+        with pidfile(Path(config.pidfile) if config.pidfile else None):
+            return aside(_service)(config, lambda: of_run(args)[0], console)
+    except KeyboardInterrupt:
+        # While it captures, signals end it in another way (sensor.signals).
+        console.warn("stopped by a signal before the capture began")
+        raise
+
+
+def _service() -> Callable[[Config, Callable[[], Config], Console], ExitCode]:
+    """What captures; to load it takes seconds."""
     from sensor.service import capture
 
-    with pidfile(Path(config.pidfile) if config.pidfile else None):
-        return capture(config, lambda: of_run(args)[0], console)
+    return capture
 
 
 def _test(config: Config, console: Console) -> ExitCode:

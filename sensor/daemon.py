@@ -58,13 +58,16 @@ class RunSummary:
     @property
     def losses(self) -> str:
         """The losses by cause, as a part of a line."""
-        meter = self.meter
+        meter, failed = self.meter, ""
+        if meter.failed_packets:
+            failed = f", {meter.failed_packets:,} to metering that failed"
         return (
             f"lost: {meter.kernel_drops:,} packets to a full kernel buffer, "
             f"{meter.unread:,} left in it, {meter.interface_drops:,} to the interface, "
             f"{meter.queue_full_packets:,} ({meter.queue_full_flows:,} flows) to a full queue, "
             f"{meter.no_memory:,} to lack of memory, "
             f"{meter.late_packets:,} ({meter.late_flows:,} flows) to lack of time at the end"
+            f"{failed}"
         )
 
     @property
@@ -73,6 +76,7 @@ class RunSummary:
         meter, feed = self.meter, self.feed
         early = f", {meter.early:,} reports before the end" if meter.early else ""
         beside = f", {feed.suppressed:,} suppressed" if feed.suppressed else ""
+        beside += f", {feed.repeated:,} again of flows that go on" if feed.repeated else ""
         beside += f", {feed.over_budget:,} beyond the budget" if feed.over_budget else ""
         return (
             f"{feed.alerts:,} alerts{beside} in {meter.flows:,} flows ({meter.evicted:,} pushed "
@@ -97,7 +101,7 @@ def run(
     stages: Stages, console: Console, turns: Sequence[Turn] = (),
     observe: Callable[[Scored, float], None] | None = None,
 ) -> RunSummary:  # fmt: skip
-    """Score the flows of a live meter and write what is decided, until the meter is stopped.
+    """Score the flows of a live meter and write what is decided, until it is stopped or fails.
 
     Every flow that the meter hands on is scored. Though no flows come, `turns` are taken, groups
     are told of, counters are written, and rules of suppression are read anew, within about a

@@ -16,6 +16,7 @@ from sensor.grouping import Groups, Told
 from sensor.outputs.base import Output
 from sensor.pipeline import Scored
 from sensor.recalibration import Recalibration
+from sensor.repeats import Repeats
 from sensor.suppress import Suppression
 from sensor.verdict import Alerts, Found, Verdict
 
@@ -24,8 +25,9 @@ from sensor.verdict import Alerts, Found, Verdict
 class FeedCounters:
     """What became of scored flows.
 
-    ``found = suppressed + over_budget + alerts``. Without groups ``alerts = events = told``; with
-    groups an event counts several alerts, and ``alerts = told`` when all groups have ended.
+    ``found = suppressed + repeated + over_budget + alerts``. Without groups ``alerts = events =
+    told``; with groups an event counts several alerts, and ``alerts = told`` when all groups have
+    ended.
 
     Attributes:
         flows: scored.
@@ -35,6 +37,7 @@ class FeedCounters:
         alerts: the rest.
         events: alert events made of them.
         told: alerts that those count.
+        repeated: found, but of a flow whose early report was an alert.
     """
 
     flows: int = 0
@@ -44,6 +47,7 @@ class FeedCounters:
     alerts: int = 0
     events: int = 0
     told: int = 0
+    repeated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Decided:
     Attributes:
         alerts: the alerts to be written, ``[A]``; also of flows before this batch, if grouped.
         scored: the batch, ``[B]``, with p-values as they were decided on, or None after no batch.
-        alerted: which of its flows are alerts, or are counted in one, ``[B]``.
+        alerted: which of its flows are alerts, are counted in one, or were before, ``[B]``.
     """
 
     alerts: Alerts
@@ -75,7 +79,8 @@ class AlertFeed:
     """Decides which alerts are written.
 
     A flow is an alert if its p-value is at most the threshold: the verdict's rate, or the budget's,
-    which stays below that rate. Suppressed alerts count for nothing else. With groups, the budget
+    which stays below that rate. Suppressed alerts count for nothing else. A flow that is reported
+    early, too, is one alert, the first of its records that is. With groups, the budget
     is asked for the first alert of a group, and charged for what is told of it later.
     """
 
@@ -97,6 +102,7 @@ class AlertFeed:
         self.budget, self.groups, self.recalibration = budget, groups, recalibration
         self.counters = FeedCounters()
         self._clock = clock
+        self._repeats = Repeats()
         self._origin, self._time_us = -1, 0
 
     @property
@@ -119,11 +125,16 @@ class AlertFeed:
             kept = self.suppression.kept(flows.take(chosen), self.verdict.model)
             counters.suppressed += len(chosen) - int(kept.sum())
             chosen = chosen[kept]
+        new = self._repeats.new(flows, chosen)
+        counters.repeated += len(chosen) - int(new.sum())
+        alerted = np.zeros(len(flows), bool)
+        alerted[chosen[~new]] = True
+        chosen = chosen[new]
         found = self.verdict.find(flows, scored.rows, scored.scores, chosen)
         alerts, admitted = self._admitted(found, flows)
         counters.over_budget += len(admitted) - int(admitted.sum())
         counters.alerts += int(admitted.sum())
-        alerted = np.zeros(len(flows), bool)
+        self._repeats.add(flows.take(chosen[admitted]))
         alerted[chosen[admitted]] = True
         if self.recalibration is not None:
             self.recalibration.learn(flows, raw, alerted, self.threshold, now_us)

@@ -80,7 +80,7 @@ class Lifecycle:
         meter, feed = self._stages.meter.counters, self._stages.feed
         lost = (
             meter.kernel_drops + meter.unread + meter.interface_drops + meter.queue_full_packets
-            + meter.no_memory + meter.late_packets
+            + meter.no_memory + meter.late_packets + meter.failed_packets
         )  # fmt: skip
         events = self._stages.outputs.total()
         return (

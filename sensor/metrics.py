@@ -35,6 +35,7 @@ from sensor.pipeline import Scored
 _PACKETS_LOST = {
     "kernel_buffer": "kernel_drops", "unread": "unread", "interface": "interface_drops",
     "queue_full": "queue_full_packets", "no_memory": "no_memory", "late": "late_packets",
+    "failed": "failed_packets",
 }  # fmt: skip
 _FLOWS_LOST = {"queue_full": "queue_full_flows", "late": "late_flows"}
 """The counters of :class:`sensor.meter.compiled.live.LiveCounters` by what they are called here."""
@@ -138,6 +139,9 @@ class Metrics(Collector):
         yield _by("alerts_suppressed_by", "The same by rule", "rule",
                   {} if suppression is None else dict(suppression.counts))  # fmt: skip
         yield _counter("alerts_over_budget", "Alerts beyond the budget", counters.over_budget)
+        yield _counter(
+            "alerts_repeated", "Alerts on flows whose early report was one", counters.repeated
+        )
         yield GaugeMetricFamily(
             "flowvane_alert_threshold", "Largest p-value of an alert", feed.threshold
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sensor import daemon
 from sensor.allocator import one_heap
+from sensor.aside import aside
 from sensor.caches import keep_compiled
 from sensor.config.build import deciders_of, outputs_of
 from sensor.config.command import taps
@@ -21,7 +22,7 @@ from sensor.daemon import RunSummary, Stages
 from sensor.destinations import open_destinations, told
 from sensor.drift import Drift
 from sensor.errors import ExitCode, ModelError, OutputError
-from sensor.feed import AlertFeed
+from sensor.feed import AlertFeed, Deciders
 from sensor.lifecycle import Lifecycle
 from sensor.live import warm_up
 from sensor.meter.choice import open_live_meter
@@ -53,6 +54,12 @@ def capture(config: Config, reread: Callable[[], Config], console: Console) -> E
         config: what holds.
         reread: gives what would hold if the sensor were started now, for a reload.
         console: is told.
+
+    Raises:
+        KeyboardInterrupt: a signal came before the capture began.
+        InputError: an interface cannot be captured, or metering failed; all that could be was
+            scored and told then.
+        FlowvaneError: something else that is configured cannot be used.
     """
     interfaces = taps(config)
     names = [tap.name for tap in interfaces]
@@ -61,15 +68,13 @@ def capture(config: Config, reread: Callable[[], Config], console: Console) -> E
     with requests.noted(), ExitStack() as opened:
         one_heap()
         keep_compiled()
-        detector = open_model(config.model)
-        deciders = deciders_of(config, detector)
-        warm_up(detector)
+        detector, deciders = aside(lambda: _deciding(config))
         gc.freeze()  # what is loaded by now stays; looking through it would stop every thread
         outputs = open_destinations(
             outputs_of(config), Path(config.default_log_dir), detector.name, daemon.places(names)
         )
         opened.callback(lambda: outputs.close(_time_to_close(requests, config)))
-        meter = opened.enter_context(closing(_meter(config, detector, console)))
+        meter = opened.enter_context(closing(aside(lambda: _meter(config, detector, console))))
         requests.stop = meter.stop
         feed = AlertFeed(**deciders._asdict(), clock=daemon.monotonic_us)
         statistics = Statistics(meter.counters, feed, outputs.total, Drift(detector))
@@ -84,7 +89,21 @@ def capture(config: Config, reread: Callable[[], Config], console: Console) -> E
         summary = daemon.run(stages, console, [lifecycle.turn], observe)
         outputs.close(_time_to_close(requests, config))
         _tell_all(summary, stages, console)
+        if meter.failure is not None:
+            raise meter.failure
     return ExitCode.OK
+
+
+def _deciding(config: Config) -> tuple[Detector, Deciders]:
+    """The model and what decides on alerts, compiled.
+
+    Raises:
+        FlowvaneError: the model or a file of rules cannot be used.
+    """
+    detector = open_model(config.model)
+    deciders = deciders_of(config, detector)
+    warm_up(detector)
+    return detector, deciders
 
 
 def _meter(config: Config, detector: Detector, console: Console) -> LiveMeter:

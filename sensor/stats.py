@@ -25,7 +25,10 @@ _CAPTURE = {
     "kernel_ifdrops": "interface_drops",
 }  # fmt: skip
 """Suricata's names of what :class:`sensor.meter.compiled.live.LiveCounters` counts."""
-_OURS = ("queue_full_flows", "queue_full_packets", "late_flows", "late_packets", "not_metered")
+_OURS = (
+    "queue_full_flows", "queue_full_packets", "late_flows", "late_packets", "failed_packets",
+    "not_metered",
+)  # fmt: skip
 """Counters that Suricata has no name for, where the meter has them."""
 
 
@@ -125,6 +128,7 @@ class Statistics:
         ours = {name: int(getattr(self._counters, name, 0)) for name in _OURS}
         ours |= {
             "alert_events": feed.counters.events,
+            "alerts_repeated": feed.counters.repeated,
             "threshold_ppb": round(feed.threshold * PARTS_OF_P),
         }
         if feed.groups is not None:

@@ -330,8 +330,8 @@ class Config(Section):
     )  # fmt: skip
     linger: Seconds = Field(
         defaults.LINGER_S,
-        description="End a TCP flow so long after its RST or its second FIN; 0: by the idle "
-        "timeout, as the models that ship were trained on.",
+        description="End a TCP flow so long after its RST or its second FIN, or after a SYN that "
+        "made no connection; 0: by the idle timeout, as the models that ship were trained on.",
     )
     meter: Literal["compiled", "stock"] = Field(
         defaults.METER,

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,22 @@ def test_tcp_that_said_goodbye_ends_after_the_linger_time(
         assert flows["src_packets"].tolist() == [3, 1]
     else:
         assert endings == [Ending.CAPTURE_END]
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_connection_that_never_came_about_ends_after_the_linger_time(
+    answered: bool, tmp_path: Path
+) -> None:
+    frames = [(START_US, syn(1024))]
+    if answered:  # and only one side of it captured
+        frames.append((START_US + 1, traffic.tcp_frame(ANN, BOB, 1024, 80, "A", seq=1)))
+    frames += [(START_US + 30 * SECOND, syn(1024)), (START_US + 31 * SECOND, syn(1025))]
+    traffic.write_pcap(tmp_path / "x.pcap", frames)
+    endings = Counter(Ending(code) for code in metered(tmp_path / "x.pcap", linger_s=5)["ending"])
+    if answered:
+        assert endings == {Ending.CAPTURE_END: 2}
+    else:
+        assert endings == {Ending.IDLE: 1, Ending.CAPTURE_END: 2}
 
 
 def test_a_full_table_pushes_out_what_was_seen_least_recently(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.flows import FlowBatch
+from features.flows import Ending, FlowBatch
 from features.registry import SCHEMAS
 from models.detector import Scores
 from sensor.budget import AlertBudget
@@ -20,6 +20,7 @@ from sensor.eve import PLAIN, Style, event_lines
 from sensor.feed import AlertFeed, Decided, EventWriter
 from sensor.grouping import Groups, Schedule
 from sensor.pipeline import Scored
+from sensor.repeats import Repeats
 from sensor.suppress import Suppression
 from sensor.verdict import Verdict
 from tests.helpers import eve_schemas, faults, make_flow, make_rows
@@ -97,6 +98,32 @@ def test_suppressed_alerts_are_counted_and_take_no_budget(tmp_path: Path) -> Non
     assert (counters.found, counters.suppressed) == (5, 3)
     assert (counters.over_budget, counters.alerts) == (1, 1)
     assert suppression.counts == {"ours": 3}
+
+
+def test_a_flow_is_an_alert_once_though_it_was_reported_before_its_end() -> None:
+    feed = feed_of(budget=AlertBudget(3, 1e-4, 0.01), clock=lambda: 0)
+    early = {"ending": Ending.EARLY}
+    # The second is none at first, and beyond the budget then.
+    decided = feed.push(batch([0.001, 0.5, 0.001, 0.001], **early))
+    assert ports(decided) == [0, 2, 3]
+    decided = feed.push(batch([0.001, 0.001], second=1, **early))
+    assert (ports(decided), decided.alerted.tolist()) == ([], [True, False])
+    decided = feed.push(batch([0.001] * 3, second=2, origin=1))
+    assert feed.counters.repeated == 1
+    decided = feed.push(batch([0.001] * 4, second=2))
+    assert decided.alerted.tolist() == [True, False, True, True]
+    assert (feed.counters.alerts, feed.counters.repeated) == (3, 4)
+    # It has ended: what has its name now is counted like any other.
+    feed.push(batch([0.001], second=3))
+    assert feed.counters.repeated == 4
+
+
+def test_flows_that_were_alerted_on_are_remembered_in_bounded_memory() -> None:
+    repeats = Repeats(2)
+    flows = batch([0.001] * 3, ending=Ending.EARLY).flows
+    repeats.add(flows)
+    assert repeats.new(flows, np.arange(3)).tolist() == [True, False, False]
+    repeats.add(flows[:0])
 
 
 def test_a_budget_sets_the_threshold_below_the_rate() -> None:
@@ -205,7 +232,9 @@ def test_every_flow_found_is_accounted_for(data: st.DataObject) -> None:
     writer.write(feed.tick())
     writer.write(feed.end())
     counters = feed.counters
-    assert counters.found == counters.suppressed + counters.over_budget + counters.alerts
+    assert counters.found == (
+        counters.suppressed + counters.repeated + counters.over_budget + counters.alerts
+    )
     assert alerted == counters.alerts == counters.told
     kinds = [event["event_type"] for event in output.events]
     assert kinds.count("flow") == counters.flows

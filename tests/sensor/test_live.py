@@ -143,7 +143,10 @@ def balanced(meter: LiveMeter, received: int) -> None:
     assert counters.received == counters.read + counters.kernel_drops
     assert counters.unread == 0
     assert counters.read == counters.metered + counters.not_metered + counters.lost
-    causes = (counters.queue_full_packets, counters.no_memory, counters.late_packets)
+    causes = (
+        counters.queue_full_packets, counters.no_memory, counters.late_packets,
+        counters.failed_packets,
+    )  # fmt: skip
     assert counters.lost == sum(causes)
 
 

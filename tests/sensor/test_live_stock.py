@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,7 +19,8 @@ import pytest
 from features.flows import Ending
 from features.schema import EarlyReports, MeterSettings
 from sensor.captures import CaptureSpool
-from sensor.errors import ExitCode, InputError
+from sensor.errors import ExitCode
+from sensor.meter import stock_live
 from sensor.meter.choice import open_live_meter
 from sensor.meter.compiled import engine
 from sensor.meter.compiled.core import Options
@@ -181,14 +184,17 @@ def test_packets_of_flows_for_which_there_is_no_time_at_the_end_are_counted(link
     balanced(watch.meter, 101)
 
 
-def test_a_meter_that_dies_ends_the_capture_and_says_so(link: str) -> None:
+def test_a_meter_that_dies_ends_the_capture_and_what_it_had_is_counted(link: str) -> None:
     meter = stock(link)
-    flows = meter.flows()
-    next(flows)
+    watch = Watch(meter)
+    send(*(udp(port) for port in range(1, 101)))
+    watch.read(100)
     os.killpg(worker_pid(meter), signal.SIGKILL)
-    with pytest.raises(InputError, match=r"^metering failed: "):
-        for _ in flows:
-            pass
+    watch.until(lambda: meter.failure is not None)
+    assert not len(watch.stop())
+    assert str(meter.failure).startswith("metering failed: ")
+    assert meter.counters.failed_packets == 100
+    balanced(meter, 100)
     assert not any(worker.thread.is_alive() for worker in meter._workers)
 
 
@@ -257,6 +263,40 @@ def test_run_with_stock_nfstreamer(
     assert f"{sent:,} packets in: {sent:,} in flows, 0 not IP; lost: 0 packets" in last
     assert events
     assert {event["flow"]["reason"] for event in events} == {"shutdown"}
+
+
+def test_a_run_whose_meter_dies_scores_what_came_out_and_counts_the_rest(
+    link: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids: list[int] = []
+    start = stock_live.start_worker
+
+    def started(*arguments: Any) -> subprocess.Popen[bytes]:
+        worker = start(*arguments)
+        pids.append(worker.pid)
+        return worker
+
+    def kill_it() -> None:
+        send(*(udp(port) for port in range(1, 51)))
+        time.sleep(0.3)
+        os.killpg(pids[0], signal.SIGKILL)
+        time.sleep(1.0)
+
+    monkeypatch.setattr(stock_live, "start_worker", started)
+    thread = signalled(signal.SIGCONT, kill_it)
+    ran = run("run", "-i", link, "-l", tmp_path, "--meter", "stock", "--most-flows", "10",
+              "--fpr", "0.999")  # fmt: skip
+    thread.join()
+    assert ran.code == ExitCode.INPUT
+    assert ran.lines == [
+        "flowvane: error: metering failed: the metering process ended without a word"
+    ]
+    last = ran.out.splitlines()[-1]
+    written, lost = re.search(
+        r"^(\d+) alerts in .* 50 packets in: .*, (\d+) to metering that", last
+    ).groups()
+    assert (int(written), int(lost)) == (40, 10)
+    assert len((tmp_path / "eve.json").read_text().splitlines()) == 40
 
 
 def test_an_engine_without_a_libpcap_is_one_line(

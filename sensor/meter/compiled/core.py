@@ -60,9 +60,9 @@ class Options:
             pushed out. One costs 3.5 kB, 2.7 of them the engine's and nDPI's; what triage keeps
             beside the table is bounded by other numbers. With so many as the default a triage in
             a flood takes 0.9 GiB (``benchmarks/flood.py``).
-        linger_s: a TCP flow that said goodbye (a RST, or a FIN from both sides) ends after so
-            long without a packet; 0: it ends as others do. Off for schemas whose data sets
-            know no such end.
+        linger_s: a TCP flow that said goodbye (a RST, or a FIN from both sides), or whose source
+            has sent nothing but SYNs, ends after so long without a packet; 0: it ends as others
+            do. Off for schemas whose data sets know no such end.
         early: when flows that go on are reported, too.
     """
 

@@ -75,7 +75,7 @@ engine's ``struct nf_flow``; `turned` says that its source is the second end tha
 many of the early reports by age and by packets are behind it."""
 
 IDLE_LIST, CLOSING_LIST = 0, 1
-"""Flows that end by the idle timeout, and TCP flows that end by the linger time."""
+"""Flows that end by the idle timeout, and TCP flows that linger: over, or not there yet."""
 
 CONTROL = _record(
     [

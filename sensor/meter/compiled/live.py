@@ -46,9 +46,9 @@ class LiveCounters(MeterCounters):
     """What became of the packets of a live capture, by cause.
 
     At the end ``received = read + kernel_drops + unread``, ``read = metered + not_metered + lost``
-    and ``lost = queue_full_packets + no_memory + late_packets``. While it goes on, packets may
-    also be in the kernel's ring, in the flow table and in the queue. An early report's packets
-    are counted once, with the flow's end.
+    and ``lost = queue_full_packets + no_memory + late_packets + failed_packets``. While it goes
+    on, packets may also be in the kernel's ring, in the flow table and in the queue. An early
+    report's packets are counted once, with the flow's end.
 
     Attributes:
         received: packets that the kernel had for the sensor, as it counts them. On the loopback
@@ -64,6 +64,7 @@ class LiveCounters(MeterCounters):
         late_flows: flow records that the consumer had not taken when its time to stop was over;
             of those that were still in stock NFStreamer nothing is known.
         late_packets: the packets of those.
+        failed_packets: packets that stock NFStreamer had when it failed.
     """
 
     received: int = 0
@@ -75,6 +76,7 @@ class LiveCounters(MeterCounters):
     no_memory: int = 0
     late_flows: int = 0
     late_packets: int = 0
+    failed_packets: int = 0
 
 
 class Table(Protocol):
@@ -205,6 +207,7 @@ class _Worker:
         self.counts = LiveCounters()
         self._closed = LiveCounters()
         self.error: BaseException | None = None
+        self.failure: InputError | None = None
         self._reopen(first=True)
         self.thread = threading.Thread(target=self._work, name=f"capture {name}", daemon=True)
 
@@ -237,9 +240,21 @@ class _Worker:
             while not self._share.stopping:
                 self._step()
             self._finish()
+        except InputError as error:
+            self._fail(error)
         except BaseException as error:  # noqa: BLE001 (raised again by the consumer)
             self.error = error
             self._share.stop()
+
+    def _fail(self, failure: InputError) -> None:
+        """Metering has failed: count what is lost with it, and have the other threads finish."""
+        self.failure = failure
+        self._share.stop()
+        if self._interface is not None:
+            self._interface.shut()
+        self._leave()
+        self.counts.failed_packets = self._table.discard()[1]
+        self._count()
 
     def _step(self) -> None:
         """Read what there is, and wait a little if that was nothing."""
@@ -428,6 +443,11 @@ class LiveMeter:
         return time.monotonic() - min(worker.moved_at for worker in self._workers)
 
     @property
+    def failure(self) -> InputError | None:
+        """Why metering failed, if it has; the capture ends then, as :meth:`stop` would end it."""
+        return next((worker.failure for worker in self._workers if worker.failure), None)
+
+    @property
     def waiting(self) -> int:
         """Flows that wait for the consumer."""
         return self._share.queue.held
@@ -442,7 +462,8 @@ class LiveMeter:
     def flows(self) -> Generator[FlowBatch, None, None]:
         """The flows as they end, and an empty batch where none did for :data:`TICK_S`.
 
-        Closing the iterator ends the capture; what is left is dropped.
+        They end, too, when metering has failed (:attr:`failure`). Closing the iterator ends the
+        capture; what is left is dropped.
         """
         for worker in self._workers:
             worker.thread.start()
@@ -488,13 +509,16 @@ class LiveMeter:
         counters = self.counters
         for name in (
             "received", "read", "not_metered", "kernel_drops", "unread", "interface_drops",
-            "queue_full_flows", "queue_full_packets", "no_memory", "evicted",
+            "queue_full_flows", "queue_full_packets", "no_memory", "evicted", "failed_packets",
         ):  # fmt: skip
             setattr(counters, name, sum(getattr(counts, name) for counts in each))
         for name in ("late_flows", "late_packets"):
             late = getattr(self._handed_on, name)
             setattr(counters, name, late + sum(getattr(counts, name) for counts in each))
-        counters.lost = counters.queue_full_packets + counters.no_memory + counters.late_packets
+        counters.lost = (
+            counters.queue_full_packets + counters.no_memory + counters.late_packets
+            + counters.failed_packets
+        )  # fmt: skip
         for name in ("flows", "metered", "early"):
             setattr(counters, name, getattr(self._handed_on, name))
 

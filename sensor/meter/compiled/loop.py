@@ -66,6 +66,7 @@ from sensor.meter.compiled.tcp import (
     big_endian_32,
     connection_state,
     goodbye,
+    half_open,
     handshake,
     segment,
 )  # fmt: skip
@@ -125,23 +126,30 @@ def _close(control: Any, table: Any, done: Any, slot: int, ending: int) -> None:
 
 
 @inlined
+def _end_of(table: Any, slot: int) -> int:
+    """Why a flow ends that has lingered; one that was never there said no goodbye."""
+    ways = table[1]
+    return _FIN if goodbye(ways[2 * slot], ways[2 * slot + 1]) else _IDLE
+
+
+@inlined
 def _expire(control: Any, table: Any, done: Any) -> None:
     """End the flows whose time has come, as far as there is room for them."""
     states = table[0]
     now_ms = control.now_us // 1000
     for which in range(2):
         timeout_ms = control.idle_ms if which == IDLE_LIST else control.linger_ms
-        ending = _IDLE if which == IDLE_LIST else _FIN
         while control.oldest[which] != NONE and control.rows + ROWS_A_PACKET <= len(done[0]):
             slot = control.oldest[which]
             if now_ms - timeout_ms < states[slot].last_us // 1000:
                 break
+            ending = _IDLE if which == IDLE_LIST else _end_of(table, slot)
             _close(control, table, done, slot, ending)
 
 
 @inlined
 def _push_out(control: Any, table: Any, done: Any) -> None:
-    """End the flow that was seen least recently, to make room; one that said goodbye first."""
+    """End the flow that was seen least recently, to make room; first one that lingers."""
     slot = control.oldest[CLOSING_LIST]
     if slot == NONE:
         slot = control.oldest[IDLE_LIST]
@@ -316,7 +324,7 @@ def _ignored(control: Any, table: Any) -> None:
 
 @inlined
 def _has_lingered(control: Any, state: Any) -> Number:
-    """Whether a flow that said goodbye is over: what comes now is another one's."""
+    """Whether a flow that lingers is over: what comes now is another one's."""
     since_ms = control.now_us // 1000 - state.last_us // 1000
     return state.list == CLOSING_LIST and since_ms >= control.linger_ms
 
@@ -329,7 +337,7 @@ def _meter(control: Any, table: Any, done: Any, text: Any, fresh: Any, packet_at
     hashed = flow_key(packet, key)
     slot = find(index, states, key, hashed)
     if slot != NONE and _has_lingered(control, states[slot]):
-        _close(control, table, done, slot, _FIN)
+        _close(control, table, done, slot, _end_of(table, slot))
         slot = NONE
     if slot != NONE:
         ended = meter_update_flow(
@@ -348,8 +356,10 @@ def _meter(control: Any, table: Any, done: Any, text: Any, fresh: Any, packet_at
     _fragment_begins(control, table, slot, packet)
     control.metered += 1
     which = IDLE_LIST
-    if control.linger_ms and goodbye(ways[2 * slot], ways[2 * slot + 1]):
-        which = CLOSING_LIST
+    if control.linger_ms:
+        source, destination = ways[2 * slot], ways[2 * slot + 1]
+        if goodbye(source, destination) or half_open(source):
+            which = CLOSING_LIST
     unlink(control, states, slot)
     append(control, states, slot, which)
     if control.early_by_age or control.early_by_count:

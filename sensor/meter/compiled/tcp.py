@@ -110,6 +110,12 @@ def connection_state(own_way: Any, other_way: Any, from_dst: int, flags: int) ->
 
 
 @inlined
+def half_open(source: Any) -> Number:
+    """Whether a TCP flow's source has sent nothing but SYNs: the connection is not there."""
+    return (source.flags & _SYN) != 0 and (source.flags & (_ACK | _FIN | _RST)) == 0
+
+
+@inlined
 def goodbye(one: Any, other: Any) -> Number:
     """Whether TCP is over: a reset was seen, or a FIN from both sides."""
     both = one.flags | other.flags
