@@ -211,7 +211,6 @@ def _of_flow(name: str) -> Callable[[Event], Any]:
 FIELDS: dict[str, Callable[[Event], Any]] = {
     "community_id": lambda event: event.get("community_id"),
     "flow.start": _of_flow("start"),
-    "ip_v": lambda event: event.get("ip_v"),
 }
 """What is compared in all matched flows."""
 FIELDS_OF_SAME: dict[str, Callable[[Event], Any]] = {
