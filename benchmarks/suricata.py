@@ -14,6 +14,7 @@ import argparse
 import base64
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -32,6 +33,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6ExtHdrFragment
+from scapy.utils import PcapReader
 
 from benchmarks.argus import clock_steps_back, find_captures
 from features.flow import SCHEMA
@@ -74,16 +78,24 @@ _START_BITS = 16
 _ICMP = {"ICMP": 1, "IPv6-ICMP": 58}
 _EXAMPLES = 5
 
-ONE_WAY = "ICMP without an answer"
-CLOCK, HEADERS, REST = "clock", "outer headers", "rest"
+ONE_WAY, ESP = "ICMP without an answer", "ESP"
+CLOCK, FRAGMENTS, HEADERS, CUT = "clock", "fragments", "outer headers", "cut packets"
+LEFT_OUT, REST = "packets left out", "rest"
 CAUSES = {
     ONE_WAY: "An ICMP message that nothing answers, such as an error. The Community ID "
     "specification takes Zeek's handling, and its reference implementation (communityid on PyPI) "
     "has it: type and code in the place of the ports, source first. So have we. Suricata takes "
     "type and 0, and puts the smaller address first. Reckoned so, each of these is Suricata's.",
+    ESP: "The specification, its reference implementation and we take addresses and protocol. "
+    "Suricata adds the lower 16 bits of the SPI and 0, as ports. Reckoned so, from the `spi` of "
+    "its event, each of these is Suricata's.",
     CLOCK: "The capture's times step back; NFStream takes such a packet for as late as the latest.",
-    HEADERS: "The same number of bytes for each packet: Suricata counts a packet in a tunnel from "
-    "its own IP header on, we count frames.",
+    FRAGMENTS: "The capture has fragments: Suricata puts them together, and the datagram has the "
+    "time of the one that completed it and the bytes of all; we have the first fragment.",
+    HEADERS: "The same number of bytes more for each packet: Suricata counts a packet in a tunnel "
+    "from its own IP header on, we count frames.",
+    CUT: "The capture cut packets: Suricata counts what was captured, we what was on the wire.",
+    LEFT_OUT: "The packets are not the same: one side leaves out some, as malformed.",
     REST: "Anything else.",
 }
 
@@ -98,7 +110,8 @@ class Agreement:
 
     Attributes:
         captures, own_flows, suricata_flows, matched: how many.
-        same_packets: matched flows with the same number of packets each way.
+        turned: matched flows of which Suricata has the other side for the source.
+        same_packets: other matched flows with the same number of packets each way.
         unread: captures that one side does not read, by reason.
         compared, equal: matched flows by field.
         differences: by field, then by cause.
@@ -113,6 +126,7 @@ class Agreement:
     own_flows: int = 0
     suricata_flows: int = 0
     matched: int = 0
+    turned: int = 0
     same_packets: int = 0
     twice: int = 0
     same_ids: int = 0
@@ -186,9 +200,13 @@ def _try_suricata(program: str, capture: Path) -> list[Event] | str:
 
 
 def key_of(event: Event, *, turned: bool = False) -> Key:
-    """What two events on the same flow have in common, beside the start."""
+    """What two events on the same flow have in common, beside the start.
+
+    `turned`: as if the other side had begun it; nothing is turned around in ICMP.
+    """
     one, two = ((event[f"{side}_ip"], event.get(f"{side}_port", 0)) for side in ("src", "dest"))
-    return (event["proto"], two, one) if turned else (event["proto"], one, two)
+    first, second = (two, one) if turned and event["proto"] not in _ICMP else (one, two)
+    return (event["proto"], event.get("icmp_type"), event.get("icmp_code"), first, second)
 
 
 def seconds(time: str) -> float:
@@ -220,48 +238,71 @@ FIELDS_OF_SAME: dict[str, Callable[[Event], Any]] = {
     "flow.bytes_toclient": _of_flow("bytes_toclient"),
 }
 """What is compared in those with the same number of packets each way."""
-FIELDS_OF_ICMP: dict[str, Callable[[Event], Any]] = {
-    "icmp_type": lambda event: event.get("icmp_type"),
-    "icmp_code": lambda event: event.get("icmp_code"),
-}
 
 
-def one_way_id(event: Event) -> str:
-    """The Community ID as Suricata reckons it for an ICMP message that nothing answers."""
-    ends = [(ip_address(event["src_ip"]).packed, event["icmp_type"]),
-            (ip_address(event["dest_ip"]).packed, 0)]  # fmt: skip
-    (one, type_one), (two, type_two) = sorted(ends)
-    data = bytes(2) + one + two + bytes((_ICMP[event["proto"]], 0))
-    data += struct.pack(">HH", type_one, type_two)
+def suricatas_id(event: Event) -> tuple[str, str] | None:
+    """The Community ID as Suricata reckons it where it leaves the specification, and the cause.
+
+    Args:
+        event: Suricata's.
+    """
+    if event["proto"] == "ESP":
+        cause, number, port = ESP, 50, event.get("spi", 0) & 0xFFFF
+    elif event["proto"] in _ICMP:
+        cause, number, port = ONE_WAY, _ICMP[event["proto"]], event["icmp_type"]
+    else:
+        return None
+    ends = [(ip_address(event["src_ip"]).packed, port), (ip_address(event["dest_ip"]).packed, 0)]
+    (one, port_one), (two, port_two) = sorted(ends)
+    data = bytes(2) + one + two + bytes((number, 0)) + struct.pack(">HH", port_one, port_two)
     digest = hashlib.sha1(data, usedforsecurity=False).digest()
-    return "1:" + base64.b64encode(digest).decode("ascii")
+    return "1:" + base64.b64encode(digest).decode("ascii"), cause
 
 
 def pairs(own: Sequence[Event], theirs: Sequence[Event]) -> list[tuple[Event, Event]]:
     """The flows that both have: of the same key, beginning at most :data:`NEAR_S` apart.
 
-    Those that begin at the same time are matched first.
+    Those that begin at the same time are matched first, and those of which the other side says
+    that the other end began them last.
     """
     by_key: dict[Key, list[Event]] = defaultdict(list)
     for event in theirs:
         by_key[key_of(event)].append(event)
     found: list[tuple[Event, Event]] = []
-    rest: list[Event] = []
-    for event in own:
-        left = by_key[key_of(event)]
-        same = [each for each in left if each["flow"]["start"] == event["flow"]["start"]]
-        if same:
-            found.append((event, same[0]))
-            left.remove(same[0])
-        else:
-            rest.append(event)
-    for event in rest:
-        left, start = by_key[key_of(event)], seconds(event["flow"]["start"])
-        near = [each for each in left if abs(seconds(each["flow"]["start"]) - start) < NEAR_S]
-        if near:
-            found.append((event, near[0]))
-            left.remove(near[0])
+    rest = list(own)
+    for turned, apart_s in itertools.product((False, True), (0.0, NEAR_S)):
+        left_over = []
+        for event in rest:
+            candidates = by_key[key_of(event, turned=turned)]
+            same = [each for each in candidates if starts_apart(event, each) <= apart_s]
+            if same:
+                found.append((event, same[0]))
+                candidates.remove(same[0])
+            else:
+                left_over.append(event)
+        rest = left_over
     return found
+
+
+def starts_apart(event: Event, other: Event) -> float:
+    """Seconds between the starts of two flows: 0 only if they are told by the same text."""
+    one, two = event["flow"]["start"], other["flow"]["start"]
+    return 0.0 if one == two else max(abs(seconds(one) - seconds(two)), 1e-6)
+
+
+@functools.cache
+def oddities(capture: Path) -> frozenset[str]:
+    """Which of the causes FRAGMENTS and CUT a capture may have."""
+    found = set()
+    with PcapReader(str(capture)) as reader:
+        for packet in reader:
+            if packet.wirelen is not None and packet.wirelen > len(packet.original):
+                found.add(CUT)
+            for layer in packet.iterpayloads():
+                fragment = isinstance(layer, IP) and (layer.frag or layer.flags.MF)
+                if fragment or isinstance(layer, IPv6ExtHdrFragment):
+                    found.add(FRAGMENTS)
+    return frozenset(found)
 
 
 class Comparison:
@@ -269,18 +310,18 @@ class Comparison:
 
     def __init__(self, name: str, capture: Path, result: Agreement) -> None:
         """Count what is found of `capture` into `result`, under `name`."""
-        self._name, self._result = name, result
+        self._name, self._capture, self._result = name, capture, result
         self._steps_back = functools.cache(functools.partial(clock_steps_back, capture))
 
     def count(self, own: Sequence[Event], theirs: Sequence[Event]) -> None:
         """Match and compare the flows of both sides."""
         result, both = self._result, pairs(own, theirs)
         for event, other in both:
-            same = packets(event) == packets(other)
+            turned = key_of(event) != key_of(other)
+            same = not turned and packets(event) == packets(other)
+            result.turned += turned
             result.same_packets += same
-            wanted = FIELDS | (FIELDS_OF_SAME if same else {})
-            wanted |= FIELDS_OF_ICMP if event["proto"] in _ICMP else {}
-            for title, read in wanted.items():
+            for title, read in (FIELDS | (FIELDS_OF_SAME if same else {})).items():
                 self._compare(title, event, other, read)
         result.own_flows += len(own)
         result.suricata_flows += len(theirs)
@@ -288,6 +329,7 @@ class Comparison:
         matched = {id(event) for pair in both for event in pair}
         for side, events, others in (("own", own, theirs), ("suricata", theirs, own)):
             keys = {key_of(event) for event in others}
+            keys |= {key_of(event, turned=True) for event in others}
             for event in events:
                 if id(event) not in matched:
                     cause = _why_alone(event, keys)
@@ -311,33 +353,39 @@ class Comparison:
 
     def _cause(self, title: str, event: Event, other: Event) -> str:
         """Why the two differ in a field: the first cause that holds."""
-        if title == "community_id" and event["proto"] in _ICMP:
-            return ONE_WAY if one_way_id(event) == other.get(title) else REST
-        if title.startswith("flow.bytes_"):
+        if title == "community_id":
+            reckoned = suricatas_id(other)
+            return reckoned[1] if reckoned and reckoned[0] == other.get(title) else REST
+        bytes_differ = title.startswith("flow.bytes_")
+        if self._steps_back() and not bytes_differ:
+            return CLOCK
+        odd = oddities(self._capture)
+        if bytes_differ:
             side = title.removeprefix("flow.bytes_")
             more = event["flow"][f"bytes_{side}"] - other["flow"][f"bytes_{side}"]
-            return REST if more % event["flow"][f"pkts_{side}"] else HEADERS
-        return CLOCK if self._steps_back() else REST
+            if more > 0 and not more % event["flow"][f"pkts_{side}"] and CUT not in odd:
+                return HEADERS
+            return next((cause for cause in (FRAGMENTS, CUT) if cause in odd), REST)
+        if FRAGMENTS in odd:
+            return FRAGMENTS
+        return LEFT_OUT if packets(event) != packets(other) else REST
 
 
 def _why_alone(event: Event, others: set[Key]) -> str:
     """Why a flow has no match, where the other side has flows of these keys."""
     if key_of(event) in others:
         return "cut elsewhere"
-    if key_of(event, turned=True) in others:
-        return "direction"
     return "ICMP" if event["proto"] in _ICMP else "no counterpart"
 
 
 UNMATCHED_TEXT = {
     "cut elsewhere": "The other side has flows of these addresses and ports, but none begins then: "
     "Suricata begins a new flow with a SYN after a connection's end, we after 30 minutes.",
-    "direction": "Suricata turns a flow around that begins with a SYN-ACK, or whose ports or "
-    "protocol say that the other side asked; we take the first packet's sender for the source.",
     "ICMP": "Suricata counts an ICMP error to the flow that it is about, and has a flow for each "
     "pair of types; NFStream has one for all of ICMP between two addresses.",
-    "no counterpart": "The outer or the inner flow of a tunnel; packets that one side takes for "
-    "malformed, or that no flow is made of, such as fragments after the first.",
+    "no counterpart": "The outer or the inner flow of a tunnel; protocols that Suricata makes no "
+    "flows of, such as IGMP; packets that one side takes for malformed; fragments of which the "
+    "first is missing.",
 }
 
 
@@ -388,7 +436,7 @@ def compare(program: str, files: Sequence[Path], jobs: int = 8) -> Agreement:
 
 def report(result: Agreement, program: str) -> dict[str, Any]:
     """The agreement as what is written to JSON."""
-    titles = [*FIELDS, *FIELDS_OF_SAME, *FIELDS_OF_ICMP]
+    titles = [*FIELDS, *FIELDS_OF_SAME]
     return {
         "suricata": version_of(program),
         "captures": result.captures,
@@ -396,6 +444,7 @@ def report(result: Agreement, program: str) -> dict[str, Any]:
         "own_flows": result.own_flows,
         "suricata_flows": result.suricata_flows,
         "matched": result.matched,
+        "turned": result.turned,
         "same_packets": result.same_packets,
         "fields": [
             {
@@ -443,9 +492,11 @@ def markdown(made: Mapping[str, Any]) -> str:
         f"the same {made['captures']:,} captures, each apart. Not read: {unread}.",
         "",
         f"Suricata makes {made['suricata_flows']:,} flows, we {made['own_flows']:,}; "
-        f"{made['matched']:,} match by protocol, addresses (as text) and ports, and begin within a "
-        f"second of each other; {made['same_packets']:,} of them have the same number of packets "
-        "each way.",
+        f"{made['matched']:,} match by protocol, addresses (as text), ports and ICMP's type and "
+        f"code, and begin within a second of each other. Of {made['turned']:,} of them Suricata "
+        "has the other side for the source: it turns a flow around that begins with a SYN-ACK, or "
+        "whose protocol says who asked, and we take the sender of the first packet; "
+        f"{made['same_packets']:,} of the others have the same number of packets each way.",
         "",
         "| field | compared | equal | share | what differs |",
         "|---|---:|---:|---:|---|",

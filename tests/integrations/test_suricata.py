@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet import ICMP, IP, UDP, fragment
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
     ICMPv6EchoReply,
@@ -16,7 +16,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Dot1Q, Ether
 
-from benchmarks.suricata import ONE_WAY, compare, program_of, report
+from benchmarks.suricata import ESP, FRAGMENTS, ONE_WAY, compare, program_of, report
 from tests.helpers import sample, small_pcap
 
 PROGRAM = program_of()
@@ -60,14 +60,24 @@ def test_icmp_vlan_and_ipv6(tmp_path: Path) -> None:
     assert result.differences == {}
 
 
-def test_only_icmp_that_nothing_answers_has_another_community_id(tmp_path: Path) -> None:
+def test_where_suricata_leaves_the_specification(tmp_path: Path) -> None:
     assert PROGRAM is not None
     error = IPv6(src="2001:db8::5", dst="2001:db8::1") / ICMPv6DestUnreach(code=4)
     inner = IPv6(src="2001:db8::1", dst="2001:db8::6") / UDP(sport=40000, dport=9)
+    esp = IP(src="192.0.2.8", dst="192.0.2.9", proto=50) / bytes.fromhex("f0091c35000000010203")
     other = IPv6(src="2001:db8::8", dst="2001:db8::9") / UDP(sport=1, dport=2)
-    packets = [Ether() / error / inner / (b"x" * 20), Ether() / other]
+    packets = [Ether() / error / inner / (b"x" * 20), Ether() / esp, Ether() / other]
     result = compare(PROGRAM, [small_pcap(tmp_path / "made.pcap", *map(bytes, packets))])
-    assert result.matched == 2
+    assert result.matched == 3
     assert {name: dict(causes) for name, causes in result.differences.items()} == {
-        "community_id": {ONE_WAY: 1}
+        "community_id": {ONE_WAY: 1, ESP: 1}
     }
+
+
+def test_a_datagram_in_fragments(tmp_path: Path) -> None:
+    assert PROGRAM is not None
+    whole = IP(src="192.0.2.8", dst="192.0.2.9", id=7) / UDP(sport=5, dport=6) / (b"x" * 2000)
+    frames = [bytes(Ether() / part) for part in fragment(whole, 1000)]
+    result = compare(PROGRAM, [small_pcap(tmp_path / "made.pcap", *frames)])
+    assert result.matched == result.equal["community_id"] == 1
+    assert {cause for causes in result.differences.values() for cause in causes} == {FRAGMENTS}
