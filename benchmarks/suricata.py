@@ -383,9 +383,9 @@ UNMATCHED_TEXT = {
     "Suricata begins a new flow with a SYN after a connection's end, we after 30 minutes.",
     "ICMP": "Suricata counts an ICMP error to the flow that it is about, and has a flow for each "
     "pair of types; NFStream has one for all of ICMP between two addresses.",
-    "no counterpart": "The outer or the inner flow of a tunnel; protocols that Suricata makes no "
-    "flows of, such as IGMP; packets that one side takes for malformed; fragments of which the "
-    "first is missing.",
+    "no counterpart": "The outer or the inner flow of a tunnel; SCTP, of which NFStream reads no "
+    "ports, so that the Community ID is another, too; protocols that Suricata makes no flows of, "
+    "such as IGMP; packets that one side takes for malformed.",
 }
 
 
