@@ -163,8 +163,10 @@ def suricata_flows(program: str, capture: Path) -> list[Event]:
     with tempfile.TemporaryDirectory(prefix="flowvane-") as folder:
         config = Path(folder) / "suricata.yaml"
         config.write_text(CONFIG.format(idle=SCHEMA.meter.idle_timeout_s), "utf-8")
+        no_rules = Path(folder) / "none.rules"
+        no_rules.touch()
         ran = subprocess.run(
-            [program, "-c", config, "-S", os.devnull, "-k", "none", "--runmode", "single",
+            [program, "-c", config, "-S", no_rules, "-k", "none", "--runmode", "single",
              "-l", folder, "-r", capture.absolute()],
             check=False, capture_output=True, text=True,
         )  # fmt: skip
