@@ -24,12 +24,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jsonschema
 import numpy as np
 import pytest
 from flax import nnx
 from numpy.typing import NDArray
 
+from benchmarks import events
 from examples import traffic
 from examples.sample_capture import make_sample
 from features.encoder import Encoded, Encoder
@@ -454,35 +454,24 @@ eve_schemas = pytest.mark.skipif(
 
 
 @functools.cache
-def _validators() -> dict[str, Any]:
-    """A validator for each version; the files name no draft, Suricata checks by the latest."""
-    made = {}
-    for version in _VERSIONS:
-        schema = json.loads((DATA / "eve" / f"schema-main-{version}.x.json").read_bytes())
-        kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
-        kind.check_schema(schema)
-        made[version] = kind(schema)
-    return made
+def _validators() -> dict[str, events.Validator]:
+    return events.validators(DATA / "eve")
 
 
 def faults(event: dict[str, Any]) -> list[str]:
     """What either schema has against an event."""
-    return [
-        f"{version}: {error.json_path}: {error.message}"
-        for version, validator in _validators().items()
-        for error in validator.iter_errors(event)
-    ]
+    return events.faults(event, _validators())
 
 
 def read_events(log_dir: Path) -> list[dict[str, Any]]:
     """The events of ``eve.json``, each checked against the schemas where there are any."""
     lines = (log_dir / "eve.json").read_bytes().split(b"\n")
     assert lines.pop() == b""
-    events = [json.loads(line) for line in lines]
+    read = [json.loads(line) for line in lines]
     if not eve_schemas.args[0]:
-        wrong = {fault for event in events for fault in faults(event)}
+        wrong = {fault for event in read for fault in faults(event)}
         assert not wrong
-    return events
+    return read
 
 
 # Pages

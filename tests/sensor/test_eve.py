@@ -229,7 +229,7 @@ def plainly(alert: Alerts, model: str, place: str) -> dict[str, Any]:
             ("pkts_toclient", int(flow["dst_packets"])),
             ("bytes_toserver", int(flow["src_bytes"])), ("bytes_toclient", int(flow["dst_bytes"])),
             ("start", timestamp(flow["first_us"])), ("end", timestamp(flow["last_us"])),
-            ("age", int(flow["last_us"] - flow["first_us"]) // 1_000_000),
+            ("age", int(flow["last_us"]) // 1_000_000 - int(flow["first_us"]) // 1_000_000),
             *([] if ending is Ending.EARLY else [("reason", reason.get(ending, "timeout"))]),
             *ends,
         ])),
