@@ -139,16 +139,25 @@ def _scoring_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_parser(commands: Commands) -> None:
     parser = commands.add_parser(
-        "run", help="score the flows of interfaces and write alerts, until told to stop",
-        description="Captures on interfaces, scores every flow and appends an EVE alert to "
-        "DIR/eve.json for each one that does not fit. SIGTERM or Ctrl-C ends the capture; all "
+        "run", help="score the flows of interfaces, or of Zeek's conn.log as it grows, and write "
+        "alerts, until told to stop",
+        description="Captures on interfaces, or follows Zeek's conn.log, scores every flow and "
+        "appends an EVE alert to DIR/eve.json for each one that does not fit. SIGTERM or Ctrl-C "
+        "ends that; all "
         "flows are scored then, and what was lost is told by cause. Options hold over --set, and "
         "that over the file.",
     )  # fmt: skip
-    parser.add_argument(
+    sources = parser.add_mutually_exclusive_group()
+    sources.add_argument(
         "-i", "--interface", dest="interfaces", nargs="+", action="extend", metavar="IFACE",
         help="interface to capture on; several are kept apart (those of the file)",
     )  # fmt: skip
+    sources.add_argument(
+        "--zeek-conn", metavar="FILE",
+        help="follow Zeek's conn.log, TSV or JSON, across rotation, in the place of interfaces",
+    )  # fmt: skip
+    parser.add_argument("--from-start", action="store_true",
+                        help="begin with what is in that log, not at its end")  # fmt: skip
     _source_arguments(parser)
     parser.add_argument("-T", "--test", action="store_true",
                         help="test the configuration and the model, and end")  # fmt: skip
@@ -505,8 +514,10 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
             console.say(line)
     if args.test:
         return _test(config, console)
-    if not config.interfaces:
-        raise UsageError("no interface to capture on: give -i, or `interfaces` in a file for -c")
+    if not config.interfaces and config.zeek_conn.filename is None:
+        raise UsageError(
+            "no interface to capture on: give -i, or `interfaces` in a file for -c; or --zeek-conn"
+        )
     from sensor.service import capture
 
     with pidfile(Path(config.pidfile) if config.pidfile else None):
@@ -516,7 +527,7 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
 def _test(config: Config, console: Console) -> ExitCode:
     """See that the files that a configuration names can be used as it says."""
     from models.manifest import BundleError, read
-    from sensor.config.build import outputs_of, suppression_of
+    from sensor.config.build import medium_of, outputs_of, suppression_of
     from sensor.errors import ModelError
     from sensor.verdict import check_rate
 
@@ -524,6 +535,8 @@ def _test(config: Config, console: Console) -> ExitCode:
         model = read(config.model)
     except BundleError as error:
         raise ModelError(str(error)) from error
+    if config.interfaces or config.zeek_conn.filename is not None:
+        check_medium(model.name, model.schema, medium_of(config))
     check_rate(config.rate, model.name, model.calibration)
     suppression_of(config)
     outputs_of(config)

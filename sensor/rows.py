@@ -59,7 +59,9 @@ def write_logs(
         _write(meter, schema, clock_us, writer, _uids, 0, console)
         writer.close(Measurement.of(schema, clock_us, NEVER_EARLY))
     counters = meter.counters
-    console.say(f"{counters.flows} connections, {counters.told}, {len(files)} logs in {output}")
+    console.say(
+        f"{counters.flows} connections, {counters.lines_told}, {len(files)} logs in {output}"
+    )
     return ExitCode.INPUT if problems or counters.problems else ExitCode.OK
 
 

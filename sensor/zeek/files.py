@@ -19,6 +19,8 @@ from sensor.zeek.parser import ConnParser, LogCounters
 
 _CHUNK_BYTES = 1 << 20
 LINES_AT_ONCE = 4096
+MOST_LINE_BYTES = 1 << 20
+"""A line that is longer is none of Zeek's, and is not gathered any further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,10 @@ def _lines(raw: IO[bytes]) -> Generator[tuple[list[bytes], bool], None, None]:
     for chunk in _chunks(raw):
         *lines, rest = (rest + chunk).split(b"\n")
         for begin in range(0, len(lines), LINES_AT_ONCE):
-            yield [line.rstrip(b"\r") for line in lines[begin : begin + LINES_AT_ONCE]], True
+            yield lines[begin : begin + LINES_AT_ONCE], True
+        if len(rest) > MOST_LINE_BYTES:
+            yield [rest], True
+            rest = b""
     if rest:
         yield [rest], False
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from features.flows import FlowBatch
-from sensor.meter.base import MeterCounters, packets_of
+from sensor.meter.base import RunCounters, packets_of
 from sensor.zeek.columns import DECLARED, Columns, Fault, Faulty, JsonColumns, TsvColumns, shown
 from sensor.zeek.records import records
 
@@ -23,25 +23,40 @@ _ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
 
 @dataclass
-class LogCounters(MeterCounters):
+class LogCounters(RunCounters):
     """What became of the lines of logs; packets are as Zeek counted them.
 
     Attributes:
         lines: lines with a record, broken ones too; those of headers are not counted.
         broken: those of them that were not read, by fault.
+        unread_bytes: of a log that is followed, what is in it and was not read yet.
     """
 
     lines: int = 0
     broken: Counter[Fault] = field(default_factory=Counter)
+    unread_bytes: int = 0
 
     @property
-    def told(self) -> str:
+    def lines_told(self) -> str:
         """The lines as a part of a sentence."""
         causes = ", ".join(f"{number:,} {fault}" for fault, number in sorted(self.broken.items()))
         return (
             f"{self.lines:,} lines ({self.broken.total():,} not read"
             f"{f': {causes}' if causes else ''})"
         )
+
+    @property
+    def told(self) -> str:
+        """All of it, as a part of a line."""
+        return (
+            f"{self.flows:,} connections of {self.lines_told}; lost: {self.unread_bytes:,} bytes "
+            "of the log to lack of time at the end"
+        )
+
+    @property
+    def brief(self) -> str:
+        """Connections, and how many lines were not read."""
+        return f"{self.flows:,} connections; {self.broken.total():,} lines not read"
 
 
 @dataclass

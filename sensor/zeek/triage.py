@@ -30,7 +30,7 @@ class LogSummary(TriageSummary):
     @property
     def told(self) -> str:
         """What there was, as a part of a line."""
-        return f"{self.meter.flows} connections, {self.meter.told}, {self.captures} logs"
+        return f"{self.meter.flows} connections, {self.meter.lines_told}, {self.captures} logs"
 
 
 def triage_logs(

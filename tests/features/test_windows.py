@@ -476,7 +476,7 @@ def test_one_flow_at_a_time_is_the_same_stream(schema: Schema) -> None:
 @every_schema
 def test_an_empty_stream_has_no_rows(schema: Schema) -> None:
     stream = FeatureStream(schema, 1000)
-    for done, rows in (stream.flush(), stream.push(empty_flows()), stream.flush()):
+    for done, rows in (stream.flush(), stream.push(empty_flows(0, schema.record)), stream.flush()):
         assert len(done) == 0
         assert rows.shape == (0, len(schema.features))
 
