@@ -218,14 +218,18 @@ class LogFollower:
 
     def _look_again(self) -> None:
         """Look which file has the name; one that is not there, or cannot be read, is waited for."""
+        why_not = ""
         try:
             self._look()
-            why_not = ""
-        except (OSError, InputError) as error:
-            why_not = _reason(error) if isinstance(error, OSError) else str(error)
-        # While Zeek rotates there is none for a moment; that is no news.
-        if why_not and why_not != self._why_not and not self._open:
-            self._notices.append(f"{shown(self._path)}: {why_not}; waiting for it")
+        except FileNotFoundError as error:
+            # After a rotation there is none until Zeek has something to log; that is no news.
+            why_not = "" if self._open else _reason(error)
+        except OSError as error:
+            why_not = _reason(error)
+        except InputError as error:
+            why_not = str(error).removeprefix(f"{self._path}: ")
+        if why_not and why_not != self._why_not:
+            self._notices.append(f"{shown(self._path)}: {why_not}; waiting for it to change")
         self._why_not = why_not
 
     def _look(self, *, first: bool = False) -> None:

@@ -154,6 +154,23 @@ def test_a_file_that_is_not_there_is_waited_for_and_read_whole(tmp_path: Path) -
         assert reader.follower.notices() == []
 
 
+def test_what_takes_the_name_and_cannot_be_read_is_told_once(log: Path, tmp_path: Path) -> None:
+    for reader in follower(log):
+        assert reader.turn() == []
+        log.rename(tmp_path / "conn.1.log")
+        log.mkdir()
+        assert reader.turn() == []
+        assert reader.follower.notices() == [
+            f"{log}: is a directory: name the log in it; waiting for it to change"
+        ]
+        assert reader.turn() == []
+        append(tmp_path / "conn.1.log", lines(3))
+        log.rmdir()
+        log.write_text(conn_header() + lines(4))
+        assert reader.turn() + reader.turn() == [3, 4]
+        assert reader.follower.notices() == []
+
+
 def test_what_cannot_be_followed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a directory"):
         LogFollower(tmp_path)
