@@ -96,8 +96,8 @@ def as_json(rows: Iterator[Row]) -> Iterator[bytes]:
         yield orjson.dumps(given, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def triage(model: str, log: Path, folder: Path) -> tuple[float, float]:
-    """Seconds and mebibytes at most that a triage took."""
+def triage(model: str, log: Path, folder: Path) -> tuple[float, float, float]:
+    """Seconds, seconds of processor time and mebibytes at most that a triage took."""
     shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "sensor.cli", "triage", "--zeek-conn", str(log), "-q",
                "--model", model, "-l", str(folder)]  # fmt: skip
@@ -107,7 +107,8 @@ def triage(model: str, log: Path, folder: Path) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"triage of {log} ended with {process.returncode}")
-    return time.monotonic() - begun, used.ru_maxrss / 1024
+    worked_s = used.ru_utime + used.ru_stime
+    return time.monotonic() - begun, worked_s, used.ru_maxrss / 1024
 
 
 def main() -> int:
@@ -124,13 +125,15 @@ def main() -> int:
         with (folder / "tsv").open("rb") as plain, gzip.open(folder / "tsv.gz", "wb", 1) as packed:
             shutil.copyfileobj(plain, packed)
         (folder / "one").write_bytes(b"".join(as_tsv(connections(1))))
-        idle_s, idle_mib = triage(args.model, folder / "one", folder / "log")
-        print(f"one connection: {idle_s:.1f} s, {idle_mib:.0f} MiB")
+        took_s, idle_s, mib = triage(args.model, folder / "one", folder / "log")
+        print(f"one connection: {took_s:.1f} s, {idle_s:.1f} s of processor time, {mib:.0f} MiB")
         for form in ("tsv", "json", "tsv.gz"):
-            took_s, mib = triage(args.model, folder / form, folder / "log")
+            took_s, worked_s, mib = triage(args.model, folder / form, folder / "log")
             print(
                 f"{form}: {args.connections:,} connections in {took_s:.1f} s, "
-                f"{args.connections / took_s:,.0f} a second, {mib:.0f} MiB at most"
+                f"{args.connections / took_s:,.0f} a second, {worked_s:.1f} s of processor time, "
+                f"{args.connections / max(worked_s - idle_s, 0.01):,.0f} a second of it beyond "
+                f"the start, {mib:.0f} MiB at most"
             )
     return 0
 

@@ -483,7 +483,7 @@ def test_an_empty_stream_has_no_rows(schema: Schema) -> None:
 
 @every_schema
 def test_the_stream_leaves_the_flows_as_they_are(schema: Schema) -> None:
-    flows = batch([Flow(START_US + 123_456)] * 3)
+    flows = as_record(schema, batch([Flow(START_US + 123_456)] * 3))
     before = flows.tobytes()
     done, _ = pushed(schema, flows, [slice(0, 3)], 1_000_000)
     assert flows.tobytes() == before == done.tobytes()
