@@ -510,9 +510,12 @@ class ContextWindows:
     `push` wants `keys` as :func:`features.flow.window_keys` gives them.
     """
 
-    names = NAMES
-
-    def __init__(self, capacities: Capacities | None = None) -> None:
+    def __init__(
+        self, capacities: Capacities | None = None, names: tuple[str, ...] = NAMES
+    ) -> None:
+        """Give the columns `names`, all or some of :data:`NAMES`."""
+        self.names = names
+        self._columns = [NAMES.index(name) for name in names]
         sizes = capacities or Capacities()
         self._tables = {
             "hosts": new_table(sizes.hosts, _HOST_SUMS, born=True, logs=True),
@@ -553,8 +556,9 @@ class ContextWindows:
             keys["unreachable"],
             result,
         )
-        return len(flows), {name: result[:, column] for column, name in enumerate(NAMES)}
+        columns = zip(self.names, self._columns, strict=True)
+        return len(flows), {name: result[:, column] for name, column in columns}
 
     def flush(self) -> tuple[int, Columns]:
         """Nothing waits."""
-        return 0, {name: np.empty(0) for name in NAMES}
+        return 0, {name: np.empty(0) for name in self.names}

@@ -417,10 +417,16 @@ def _scope(side: str) -> Measure:
     return lambda view: scope_codes(np.ascontiguousarray(view.flows[f"{side}_ip"]))
 
 
-def _icmp_kind(view: FlowView) -> FloatArray:
-    protocol, number = view.flows["protocol"], view.flows["icmp_type"]
+def icmp_kind_codes(flows: FlowBatch) -> FloatArray:
+    """Code in ICMP_KINDS of each flow's first packet, -1 for other protocols, ``[B]``."""
+    protocol, number = flows["protocol"], flows["icmp_type"]
     other = np.where(protocol == _ICMP6, _ICMP6_CODE[number], -1.0)
     return np.where(protocol == _ICMP, _ICMP_CODE[number], other)
+
+
+def port_class_codes(ports: NDArray[np.uint16]) -> FloatArray:
+    """Code in PORT_CLASSES of ``[B]`` ports."""
+    return _PORT_CODE[ports]
 
 
 def _share(name: str) -> Measure:
@@ -540,7 +546,7 @@ def _of_flow() -> tuple[Feature, ...]:
            "else: nothing came back from a unicast address",
            lambda view: failed(view.flows)),
         of("icmp_kind", category, "name", "kind of the first packet's ICMP or ICMPv6 type",
-           _icmp_kind, vocabulary=ICMP_KINDS),
+           lambda view: icmp_kind_codes(view.flows), vocabulary=ICMP_KINDS),
         *itertools.chain.from_iterable(_of_side(*side) for side in _SIDES),
         of("packet_share", rate, "1", "source packets / all packets", _share("packets")),
         of("byte_share", rate, "1", "source frame bytes / all frame bytes", _share("bytes")),
@@ -626,7 +632,7 @@ def _of_side(side: str, who: str) -> tuple[Feature, ...]:
            f"{who}, 0 if it was silent", _ttl(side, _TTL_HOPS, 0.0)),
         of(f"{side}_port_class", category, "name", f"service that the port of the {who} is known "
            f"for; else system below 1024, registered below {EPHEMERAL}, ephemeral; none for 0",
-           lambda view: _PORT_CODE[view.flows[f"{side}_port"]], vocabulary=PORT_CLASSES),
+           lambda view: port_class_codes(view.flows[f"{side}_port"]), vocabulary=PORT_CLASSES),
         of(f"{side}_scope", category, "name", f"class of the address of the {who} (RFC 6890; "
            "private: RFC 1918, 6598, 4193)", _scope(side), vocabulary=SCOPES, source="RFC 6890"),
     )  # fmt: skip
@@ -635,7 +641,15 @@ def _of_side(side: str, who: str) -> tuple[Feature, ...]:
 _FADING = "faded over {} (docs of features.context: weight exp(-age / horizon))"
 
 
-def _of_context() -> tuple[Feature, ...]:
+def context_features(
+    names: tuple[str, ...] = NAMES, octets: str = "frame bytes"
+) -> tuple[Feature, ...]:
+    """Declarations of some columns of :class:`features.context.ContextWindows`.
+
+    Args:
+        names: the columns.
+        octets: what the windows are given for a flow's bytes.
+    """
     continuous, rate, binary = Kind.CONTINUOUS, Kind.RATE, Kind.BINARY
     fading: dict[str, tuple[Kind, str, str]] = {
         "src_flows": (continuous, "flows", "flows of the source"),
@@ -646,7 +660,7 @@ def _of_context() -> tuple[Feature, ...]:
                          "source, each by its latest flow"),
         "src_service_entropy": (continuous, "bit", "Shannon entropy of the source's flows over "
                                 "(protocol, destination port), by counts"),
-        "src_out_share": (rate, "1", "frame bytes that the source sent / sent and received in "
+        "src_out_share": (rate, "1", f"{octets} that the source sent / sent and received in "
                           "its flows, both"),
         "dst_flows": (continuous, "flows", "flows to the destination"),
         "dst_failed": (rate, "1", "failed flows to the destination / flows to it, both"),
@@ -658,7 +672,7 @@ def _of_context() -> tuple[Feature, ...]:
         "src_unreachable": (continuous, "packets", "packets to the source in ICMP or ICMPv6 "
                             "flows that begin with destination unreachable"),
         "pair_failed": (rate, "1", "failed flows from source to destination / flows, both"),
-        "pair_out_share": (rate, "1", "frame bytes from source to destination / both ways, both"),
+        "pair_out_share": (rate, "1", f"{octets} from source to destination / both ways, both"),
         "name_peers": (continuous, "hosts", "distinct sources that name this server, each by its "
                        "latest flow; 0 without a name"),
         "fingerprint_peers": (continuous, "hosts", "distinct sources with this client "
@@ -687,7 +701,7 @@ def _of_context() -> tuple[Feature, ...]:
     for name, (kind, unit, meaning) in long.items():
         declared[f"{name}_10m"] = (kind, unit, f"{meaning} {_FADING.format('10m')}")
     return tuple(
-        _feature(name, *declared[name][:2], declared[name][2], _window(name)) for name in NAMES
+        _feature(name, *declared[name][:2], declared[name][2], _window(name)) for name in names
     )
 
 
@@ -725,7 +739,7 @@ def remeasure(rows: FloatArray, clock_us: int, rng: np.random.Generator) -> Floa
 SCHEMA = Schema(
     name="flow",
     title="flowvane's own set, for learning a site",
-    features=(*_of_flow(), *_of_context()),
+    features=(*_of_flow(), *context_features()),
     # NFStream's own timeouts. 120 s outlast most keep-alives and the retries of a SYN (127 s in
     # all, the longest gap 64 s), so an attempt stays one flow; half an hour keeps a long
     # download one flow, yet a session that never ends is still looked at twice an hour.

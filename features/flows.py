@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FlowBatch = NDArray[np.void]
-"""One row a finished flow, dtype :data:`FLOW_DTYPE`, shape ``[B]``."""
+"""One row a finished flow, shape ``[B]``: dtype :data:`FLOW_DTYPE`, or one that has more fields
+after those (:mod:`features.zeek_conn`)."""
 
 NEVER = -1
 """In a time field: this did not happen."""
@@ -47,6 +48,8 @@ class Ending(IntEnum):
     """The sensor was told to stop."""
     EARLY = 6
     """It goes on: a report at a set age or number of packets, before the one of its end."""
+    UNKNOWN = 7
+    """Whoever made the record does not say."""
 
 
 class TcpFlag(IntEnum):
@@ -207,9 +210,12 @@ FLOW_DTYPE = np.dtype([(field.name, field.dtype) for field in FLOW_FIELDS])
 _V4_PREFIX = bytes(10) + b"\xff\xff"
 
 
-def empty_flows(count: int = 0) -> FlowBatch:
-    """A FlowBatch of `count` rows that are all zero, with every optional time NEVER."""
-    flows = np.zeros(count, FLOW_DTYPE)
+def empty_flows(count: int = 0, record: np.dtype[np.void] = FLOW_DTYPE) -> FlowBatch:
+    """A FlowBatch of `count` rows that are all zero, with every optional time NEVER.
+
+    `record` is the dtype, :data:`FLOW_DTYPE` or one with more fields.
+    """
+    flows = np.zeros(count, record)
     for side in ("src", "dst"):
         for name in ("first_us", "last_us", "before_us"):
             flows[f"{side}_{name}"] = NEVER
@@ -218,22 +224,29 @@ def empty_flows(count: int = 0) -> FlowBatch:
     return flows
 
 
-_OCTETS = np.dtype((np.void, FLOW_DTYPE.itemsize))
-"""A row as plain octets: numpy copies it at once, not field by field, which takes
-20 times as long; :meth:`numpy.ndarray.take` does so too, an index does not."""
+def _octets(record: np.dtype[np.void]) -> np.dtype[np.void]:
+    """A row as plain octets.
+
+    Numpy copies it at once, not field by field, which takes 20 times as long;
+    :meth:`numpy.ndarray.take` does so too, an index does not.
+    """
+    return np.dtype((np.void, record.itemsize))
 
 
 def copy_flows(flows: FlowBatch) -> FlowBatch:
     """A copy of ``[B]`` rows."""
-    return np.ascontiguousarray(flows).view(_OCTETS).copy().view(FLOW_DTYPE)
+    return np.ascontiguousarray(flows).view(_octets(flows.dtype)).copy().view(flows.dtype)
 
 
 def join_flows(parts: Sequence[FlowBatch]) -> FlowBatch:
-    """The rows of several FlowBatches as one ``[B]``."""
+    """The rows of several FlowBatches of one dtype as one ``[B]``."""
     if len(parts) == 1:
         return parts[0]
-    plain = [np.ascontiguousarray(part).view(_OCTETS) for part in parts]
-    return np.concatenate(plain).view(FLOW_DTYPE) if plain else empty_flows()
+    if not parts:
+        return empty_flows()
+    record = parts[0].dtype
+    plain = [np.ascontiguousarray(part).view(_octets(record)) for part in parts]
+    return np.concatenate(plain).view(record)
 
 
 def pack_address(text: str) -> bytes:

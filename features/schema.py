@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from features.flows import FlowBatch
+from features.flows import FLOW_DTYPE, FlowBatch
 
 FloatArray = NDArray[np.float64]
 Measure = Callable[["FlowView"], NDArray[np.generic]]
@@ -39,6 +39,13 @@ class Kind(StrEnum):
     """0 or 1."""
     CATEGORICAL = "categorical"
     """One of a vocabulary; stored as the term's index, -1 for a term outside it."""
+
+
+class Medium(StrEnum):
+    """What the features of a schema are measured from, in words."""
+
+    PACKETS = "packets"
+    ZEEK_CONN = "Zeek's conn.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +191,8 @@ class Schema:
     have measured (quantised times, recomputed rates); see docs/decisions/0001.
     `window_keys` gives, for each flow, what its windows compare. `early_reports`: whether flows
     that go on may be reported, too; a data set's schema has to match rows that know no such thing.
+    `medium` is the one thing that its features are measured from, and `record` the dtype of the
+    flows that whoever reads it makes: no packet meter can measure a schema of another medium.
     """
 
     name: str
@@ -194,6 +203,8 @@ class Schema:
     window_keys: Callable[[FlowBatch], dict[str, NDArray[np.generic]]]
     windows: Callable[[], Windows]
     early_reports: bool = False
+    medium: Medium = Medium.PACKETS
+    record: np.dtype[np.void] = FLOW_DTYPE
 
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.names):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from features.flows import NEVER, FlowBatch, copy_flows, join_flows
+from features.flows import NEVER, FlowBatch, copy_flows, empty_flows, join_flows
 from features.schema import Columns, FloatArray, FlowView, Schema
 
 TIME_FIELDS = (
@@ -56,7 +56,15 @@ class FeatureStream:
         """Take ``[B]`` flows; return the ``[K]`` flows now complete and their rows ``[K, F]``.
 
         Features that no sensor can measure are NaN.
+
+        Raises:
+            ValueError: the flows are not of the record that the schema is measured from.
         """
+        if flows.dtype != self._schema.record:
+            raise ValueError(
+                f"schema {self._schema.name} is measured from {self._schema.medium}: these flows "
+                "are of another record"
+            )
         seen = on_clock(flows, self._clock_us)
         if len(flows):
             self._waiting.append((flows, seen))
@@ -85,4 +93,7 @@ class FeatureStream:
                 flows, seen = flows[:count], seen[:count]
             parts.append((flows, seen))
             count -= len(flows)
+        if not parts:
+            nothing = empty_flows(0, self._schema.record)
+            return nothing, nothing
         return join_flows([part[0] for part in parts]), join_flows([part[1] for part in parts])

@@ -8,23 +8,22 @@ link types, Linux cooked v2) is written to a temporary copy that it reads.
 
 from __future__ import annotations
 
-import lzma
 import mmap
 import os
 import shutil
 import struct
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Protocol, Self
+from typing import IO, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from sensor.errors import InputError
+from sensor.unpack import PACKED_MAGIC, Damaged, unpacked
 from sensor.walk import PCAPNG_PACKET, walk_pcap, walk_pcapng
 
 LINKTYPE_NAMES = {
@@ -38,9 +37,6 @@ LINKTYPE_NAMES = {
 LINKTYPE_SLL, LINKTYPE_SLL2 = 113, 276
 METERED_LINKTYPES = frozenset({0, 1, 9, 12, 14, 50, 101, 104, 113, 127, 228, 229})
 """Link types that NFStream's engine decodes."""
-
-_CHUNK_BYTES = 4096
-"""Compressed bytes unpacked at a time: damage costs what is in one such chunk at the most."""
 
 MAX_RECORD_BYTES = 262_144
 """libpcap's own limit for a packet; a record that claims more is damage."""
@@ -69,7 +65,6 @@ _SIMPLE = 3
 _LIBPCAP_BLOCK_BYTES = 16 << 20
 _PACKET_FIELDS = {2: "HHIIII", _SIMPLE: "I", 6: "IIIII"}
 """Fixed fields of the obsolete, the simple and the enhanced packet block."""
-_GZIP_MAGIC, _XZ_MAGIC = b"\x1f\x8b", b"\xfd7zXZ\x00"
 _OTHER_FORMATS = {
     b"\x28\xb5\x2f\xfd": "zstd-compressed: decompress it first (zstd -d)",
     b"BZh": "bzip2-compressed: decompress it first (bunzip2)",
@@ -195,21 +190,20 @@ class CaptureSpool:
             if not magic:
                 raise InputError(f"{path}: is empty")
             plain, problem = self._readable(path), ""
-            if magic.startswith((_GZIP_MAGIC, _XZ_MAGIC)):
-                plain, problem = self._decompress(path, magic)
+            if magic.startswith(PACKED_MAGIC):
+                plain, problem = self._decompress(path)
             return self._inspect(path, plain, problem)
         except OSError as error:
             raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from error
 
-    def _decompress(self, path: Path, magic: bytes) -> tuple[Path, str]:
+    def _decompress(self, path: Path) -> tuple[Path, str]:
         copy = self._new_copy()
-        make = _gunzip if magic.startswith(_GZIP_MAGIC) else lzma.LZMADecompressor
         with path.open("rb") as packed, copy.open("wb") as plain:
             try:
-                whole = _unpack(packed, plain, make)
-            except (zlib.error, lzma.LZMAError) as error:
-                return copy, f"the compressed data is damaged ({str(error).lower()})"
-        return copy, "" if whole else "the compressed data is damaged (cut)"
+                plain.writelines(unpacked(packed))
+            except Damaged as error:
+                return copy, str(error)
+        return copy, ""
 
     def _inspect(self, path: Path, plain: Path, problem: str) -> Capture:
         with plain.open("rb") as file:
@@ -295,34 +289,6 @@ class _Census:
 
     def part(self, path: Path, link_type: int) -> Part:
         return Part(path, link_type, self.packets, self.first_us, self.last_us)
-
-
-def _gunzip() -> Any:
-    return zlib.decompressobj(wbits=31)
-
-
-def _unpack(packed: IO[bytes], plain: IO[bytes], make: Callable[[], Any]) -> bool:
-    """Decompress all members of `packed`, chunk by chunk, so that nothing before damage is lost.
-
-    Returns:
-        Whether the last member is complete.
-
-    Raises:
-        zlib.error, lzma.LZMAError: the data is damaged; what came before is written.
-    """
-    member, begun = make(), False
-    while chunk := packed.read(_CHUNK_BYTES):
-        while chunk:
-            if member.eof:
-                # Padding of zeros may follow a member (gzip, xz); another one may too.
-                chunk = chunk.lstrip(b"\0")
-                if not chunk:
-                    break
-                member = make()
-            plain.write(member.decompress(chunk))
-            begun = True
-            chunk = member.unused_data if member.eof else b""
-    return bool(begun and member.eof)
 
 
 def _and(problem: str) -> str:

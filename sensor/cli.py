@@ -6,17 +6,16 @@ import argparse
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from features.measurement import Measurement
 from features.registry import SCHEMAS
-from features.schema import EarlyReports, Schema
+from features.schema import EarlyReports, Medium, Schema
 from sensor.config import defaults
 from sensor.errors import ExitCode, FlowvaneError, UsageError
+from sensor.medium import check_medium
 from sensor.report import Console
 
 CLOCKS = {"us": 1, "ms": 1000}
@@ -104,9 +103,14 @@ def _share(text: str) -> float:
 
 
 def _captures_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-r", "--read", dest="captures", type=Path, nargs="+", action="extend", required=True,
-        metavar="FILE", help="pcap or pcapng captures, also .gz or .xz; several are one triage",
+    sources = parser.add_mutually_exclusive_group(required=True)
+    sources.add_argument(
+        "-r", "--read", dest="captures", type=Path, nargs="+", action="extend", metavar="FILE",
+        help="pcap or pcapng captures, also .gz or .xz; several are one triage",
+    )  # fmt: skip
+    sources.add_argument(
+        "--zeek-conn", dest="logs", type=Path, nargs="+", action="extend", metavar="FILE",
+        help="in their place: Zeek's conn.log, TSV or JSON, also .gz or .xz; several are one log",
     )  # fmt: skip
 
 
@@ -135,16 +139,25 @@ def _scoring_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_parser(commands: Commands) -> None:
     parser = commands.add_parser(
-        "run", help="score the flows of interfaces and write alerts, until told to stop",
-        description="Captures on interfaces, scores every flow and appends an EVE alert to "
-        "DIR/eve.json for each one that does not fit. SIGTERM or Ctrl-C ends the capture; all "
+        "run", help="score the flows of interfaces, or of Zeek's conn.log as it grows, and write "
+        "alerts, until told to stop",
+        description="Captures on interfaces, or follows Zeek's conn.log, scores every flow and "
+        "appends an EVE alert to DIR/eve.json for each one that does not fit. SIGTERM or Ctrl-C "
+        "ends that; all "
         "flows are scored then, and what was lost is told by cause. Options hold over --set, and "
         "that over the file.",
     )  # fmt: skip
-    parser.add_argument(
+    sources = parser.add_mutually_exclusive_group()
+    sources.add_argument(
         "-i", "--interface", dest="interfaces", nargs="+", action="extend", metavar="IFACE",
         help="interface to capture on; several are kept apart (those of the file)",
     )  # fmt: skip
+    sources.add_argument(
+        "--zeek-conn", metavar="FILE",
+        help="follow Zeek's conn.log, TSV or JSON, across rotation, in the place of interfaces",
+    )  # fmt: skip
+    parser.add_argument("--from-start", action="store_true",
+                        help="begin with what is in that log, not at its end")  # fmt: skip
     _source_arguments(parser)
     parser.add_argument("-T", "--test", action="store_true",
                         help="test the configuration and the model, and end")  # fmt: skip
@@ -236,9 +249,9 @@ def _config_parser(commands: Commands) -> None:
 
 def _triage_parser(commands: Commands) -> None:
     parser = commands.add_parser(
-        "triage", help="score the flows of capture files and write alerts",
-        description="Scores every flow of the captures and appends an EVE alert to DIR/eve.json "
-        "for each one that does not fit.",
+        "triage", help="score the flows of capture files, or of Zeek's conn.log; write alerts",
+        description="Scores every flow of the captures, or every connection of Zeek's conn.log, "
+        "and appends an EVE alert to DIR/eve.json for each one that does not fit.",
     )  # fmt: skip
     _captures_argument(parser)
     _scoring_arguments(parser)
@@ -259,12 +272,14 @@ def _triage_parser(commands: Commands) -> None:
 def _features_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "features", help="write the features of each flow",
-        description="Writes one row a flow: 5-tuple, times, community_id and a schema's features.",
+        description="Writes one row a flow, or a connection of Zeek's conn.log: 5-tuple, times, "
+        "community_id and a schema's features.",
     )  # fmt: skip
     _captures_argument(parser)
     parser.add_argument(
-        "--schema", choices=sorted(SCHEMAS), default="unsw-nb15", help="feature set (%(default)s)"
-    )
+        "--schema", choices=sorted(SCHEMAS),
+        help="feature set (unsw-nb15; with --zeek-conn zeek-conn, and no other)",
+    )  # fmt: skip
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT.csv|OUT.parquet",
         help="file to write; replaced if it is there",
@@ -500,8 +515,10 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
             console.say(line)
     if args.test:
         return _test(config, console)
-    if not config.interfaces:
-        raise UsageError("no interface to capture on: give -i, or `interfaces` in a file for -c")
+    if not config.interfaces and config.zeek_conn.filename is None:
+        raise UsageError(
+            "no interface to capture on: give -i, or `interfaces` in a file for -c; or --zeek-conn"
+        )
     from sensor.aside import aside
 
     try:
@@ -523,7 +540,7 @@ def _service() -> Callable[[Config, Callable[[], Config], Console], ExitCode]:
 def _test(config: Config, console: Console) -> ExitCode:
     """See that the files that a configuration names can be used as it says."""
     from models.manifest import BundleError, read
-    from sensor.config.build import outputs_of, suppression_of
+    from sensor.config.build import medium_of, outputs_of, suppression_of
     from sensor.errors import ModelError
     from sensor.verdict import check_rate
 
@@ -531,6 +548,8 @@ def _test(config: Config, console: Console) -> ExitCode:
         model = read(config.model)
     except BundleError as error:
         raise ModelError(str(error)) from error
+    if config.interfaces or config.zeek_conn.filename is not None:
+        check_medium(model.name, model.schema, medium_of(config))
     check_rate(config.rate, model.name, model.calibration)
     suppression_of(config)
     outputs_of(config)
@@ -554,14 +573,16 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     from sensor.grouping import Groups
     from sensor.outputs.regular import RegularFile
     from sensor.suppress import Suppression
-    from sensor.triage import triage
+    from sensor.triage import TriageSummary, triage
     from sensor.verdict import Verdict, check_rate
+    from sensor.zeek.triage import triage_logs
 
     one_heap()
     try:
         model = read(args.model)
     except BundleError as error:
         raise ModelError(str(error)) from error
+    check_medium(model.name, model.schema, Medium.ZEEK_CONN if args.logs else Medium.PACKETS)
     check_rate(args.fpr, model.name, model.calibration)
     suppression = Suppression(args.suppress) if args.suppress else None
 
@@ -580,8 +601,12 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
         return detector, AlertFeed(verdict, suppression=suppression, groups=groups)
 
     output = RegularFile(args.log_dir / "eve.json")
+    summary: TriageSummary
     try:
-        summary = triage(args.captures, model, ready, output, console, args.meter)
+        if args.logs:
+            summary = triage_logs(args.logs, model, ready, output, console)
+        else:
+            summary = triage(args.captures, model, ready, output, console, args.meter)
     finally:
         output.close()
     if summary.alerts and not args.quiet:
@@ -591,12 +616,8 @@ def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
         suppressed = f", {suppression.counts.total()} suppressed"
         for name, count in suppression.counts.most_common():
             console.say(f"{count} suppressed by {suppression.path}, {name}")
-    lost, evicted = summary.meter.lost, summary.meter.evicted
-    told = f" ({evicted} ended early: the flow table was full)" if evicted else ""
     console.say(
-        f"{summary.alerts} alerts{suppressed} in {summary.meter.flows} flows{told}, "
-        f"{summary.packets} packets "
-        f"({summary.meter.not_metered} not metered, {lost} lost), {summary.captures} captures; "
+        f"{summary.alerts} alerts{suppressed} in {summary.told}; "
         f"model {model.name}, {summary.seconds:.1f} s; alerts in {output.path}"
     )
     return summary.exit_code
@@ -623,42 +644,18 @@ def _early(args: argparse.Namespace, schema: Schema) -> EarlyReports:
 
 def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane features`."""
-    from sensor.captures import CaptureSpool, chain
-    from sensor.errors import OutputError
-    from sensor.featurefile import feature_columns, open_writer
-    from sensor.meter.base import packets_of
-    from sensor.meter.choice import open_meter
-    from sensor.pipeline import measure
-    from sensor.triage import files_of, open_captures, tell_forgotten
+    from sensor.rows import write_captures, write_logs
 
-    schema = SCHEMAS[args.schema]
+    name = args.schema or ("zeek-conn" if args.logs else "unsw-nb15")
+    schema, given = SCHEMAS[name], Medium.ZEEK_CONN if args.logs else Medium.PACKETS
+    if schema.medium is not given:
+        raise UsageError(f"--schema {name}: is measured from {schema.medium}, not from {given}")
     early = _early(args, schema)
-    writer = open_writer(args.output, schema)
-    forgotten: Counter[str] = Counter()
-    try:
-        with CaptureSpool() as spool:
-            captures, problems = open_captures(args.captures, spool, console)
-            chains = chain(captures, schema.meter.idle_timeout_s * 1_000_000)
-            meter = open_meter(
-                chains, schema.meter, CLOCKS[args.clock], early=early, wanted=args.meter,
-                warn=console.warn,
-            )  # fmt: skip
-            clock_us = max(meter.clock_us, CLOCKS[args.clock])
-            total = sum(each.packets for each in chains)
-            with console.progress("measuring", total) as advance:
-                for measured in measure(meter, schema, clock_us, forgotten):
-                    seen_in = files_of(measured.flows, chains)
-                    writer.write(feature_columns(measured, schema, seen_in))
-                    advance(packets_of(measured.flows))
-            for line in meter.counters.problems:
-                console.error(line)
-            tell_forgotten(forgotten, console)
-        writer.close(Measurement.of(schema, clock_us, meter.early))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{args.output}: cannot be written: {reason}") from error
-    console.say(f"{meter.counters.flows} flows of {len(captures)} captures in {args.output}")
-    return ExitCode.INPUT if problems or meter.counters.problems else ExitCode.OK
+    if args.logs:
+        return write_logs(args.logs, schema, CLOCKS[args.clock], args.output, console)
+    return write_captures(
+        args.captures, schema, CLOCKS[args.clock], early, args.meter, args.output, console
+    )
 
 
 def run_models(args: argparse.Namespace, console: Console) -> ExitCode:

@@ -1,4 +1,4 @@
-"""`flowvane run`: interfaces in, EVE alerts out, until a signal ends it."""
+"""`flowvane run`: interfaces, or a log, in; EVE alerts out; until a signal ends it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sensor.destinations import Destinations, told
 from sensor.errors import UsageError
 from sensor.feed import AlertFeed, FeedCounters, Places
 from sensor.live import measure_live, score_live
-from sensor.meter.compiled.live import LiveCounters, LiveMeter
+from sensor.meter.base import LiveSource, RunCounters
 from sensor.outputs.queued import OutputCounters
 from sensor.pipeline import Measured, Scored, Scorer
 from sensor.report import Console
@@ -30,7 +30,7 @@ class Stages:
     """All that flows go through; between two batches, what scores and decides may be replaced.
 
     Attributes:
-        meter: makes flows of packets.
+        meter: makes flows of packets, or of what a log says.
         scorer: scores them.
         feed: decides which are alerts.
         outputs: where events go.
@@ -38,7 +38,7 @@ class Stages:
         forgotten: what windows forgot, as :func:`sensor.pipeline.measure` counts it.
     """
 
-    meter: LiveMeter
+    meter: LiveSource
     scorer: Scorer
     feed: AlertFeed
     outputs: Destinations
@@ -50,38 +50,20 @@ class Stages:
 class RunSummary:
     """What a run did."""
 
-    meter: LiveCounters
+    meter: RunCounters
     feed: FeedCounters
     events: OutputCounters = field(default_factory=OutputCounters)
     seconds: float = 0.0
 
     @property
-    def losses(self) -> str:
-        """The losses by cause, as a part of a line."""
-        meter, failed = self.meter, ""
-        if meter.failed_packets:
-            failed = f", {meter.failed_packets:,} to metering that failed"
-        return (
-            f"lost: {meter.kernel_drops:,} packets to a full kernel buffer, "
-            f"{meter.unread:,} left in it, {meter.interface_drops:,} to the interface, "
-            f"{meter.queue_full_packets:,} ({meter.queue_full_flows:,} flows) to a full queue, "
-            f"{meter.no_memory:,} to lack of memory, "
-            f"{meter.late_packets:,} ({meter.late_flows:,} flows) to lack of time at the end"
-            f"{failed}"
-        )
-
-    @property
     def line(self) -> str:
         """All of it in one line."""
-        meter, feed = self.meter, self.feed
-        early = f", {meter.early:,} reports before the end" if meter.early else ""
+        feed = self.feed
         beside = f", {feed.suppressed:,} suppressed" if feed.suppressed else ""
         beside += f", {feed.repeated:,} again of flows that go on" if feed.repeated else ""
         beside += f", {feed.over_budget:,} beyond the budget" if feed.over_budget else ""
         return (
-            f"{feed.alerts:,} alerts{beside} in {meter.flows:,} flows ({meter.evicted:,} pushed "
-            f"out of a full table{early}), {meter.received:,} packets in: {meter.metered:,} in "
-            f"flows, {meter.not_metered:,} not IP; {self.losses}; {told(self.events)}; "
+            f"{feed.alerts:,} alerts{beside} in {self.meter.told}; {told(self.events)}; "
             f"{self.seconds:.1f} s"
         )
 

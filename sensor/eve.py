@@ -136,7 +136,7 @@ def alert_events(
     Args:
         alerts: the flows and why they are anomalous.
         model: name of the model.
-        places: where each was seen: ``{"in_iface": …}`` or ``{"pcap_filename": …}``.
+        places: where each was seen: ``{"in_iface": …}``, ``{"pcap_filename": …}`` or nothing.
         style: how to write them.
     """
     parts = ((("alert", alert),) for alert in _alert_parts(alerts, model, style))
@@ -162,16 +162,18 @@ def flow_events(
         alerted: whether each is an alert, or is counted in one.
         model, places, style: as for :func:`alert_events`.
     """
-    by = [{"key": "flowvane_model", "value": model}]
+    by = {"key": "flowvane_model", "value": model}
     parts = (
         (
             *((("tcp", _tcp(*flags)),) if protocol == _TCP else ()),
-            ("metadata", {"flowints": numbers, "flowvars": by}),
+            ("metadata", {"flowints": numbers, "flowvars": [
+                by, *({"key": f"flowvane_{name}", "value": value} for name, value in zeek.items())
+            ]}),
         )
-        for protocol, flags, numbers in zip(
+        for protocol, flags, numbers, zeek in zip(
             flows["protocol"].tolist(),
             zip(flows["src_tcp_flags"].tolist(), flows["dst_tcp_flags"].tolist(), strict=True),
-            _flowints(scores.score, scores.p_value), strict=True,
+            _flowints(scores.score, scores.p_value), _zeek_names(flows), strict=True,
         )
     )  # fmt: skip
     events = _events("flow", flows, places, parts, style)
@@ -275,16 +277,25 @@ def _flowints(score: FloatArray, p_value: FloatArray) -> Iterator[dict[str, int]
         yield {"flowvane_score_milli": round(own), "flowvane_p_value_ppb": round(p * PARTS_OF_P)}
 
 
+def _zeek_names(flows: FlowBatch) -> list[dict[str, str]]:
+    """What Zeek calls each of ``[B]`` connections; nothing of flows that are not Zeek's."""
+    if "uid" not in (flows.dtype.names or ()):
+        return [{}] * len(flows)
+    uids = [uid.decode("utf-8", "replace") for uid in flows["uid"].tolist()]
+    return [{"zeek_uid": uid} if uid else {} for uid in uids]
+
+
 def _anomaly_parts(alerts: Alerts, model: str) -> Iterator[Sequence[_Part]]:
     """The ``anomaly`` and ``metadata`` objects of ``[A]`` alerts."""
     columns = (
         _flowints(alerts.score, alerts.p_value), alerts.severity.tolist(),
         alerts.flows["application"].tolist(), kinds_of(alerts.flows).tolist(), alerts.reasons,
-        alerts.each_report,
+        alerts.each_report, _zeek_names(alerts.flows),
     )  # fmt: skip
-    for numbers, severity, application, kind, reasons, report in zip(*columns, strict=True):
+    for numbers, severity, application, kind, reasons, report, zeek in zip(*columns, strict=True):
         numbers["flowvane_severity"] = severity
         told = [("model", model), ("application", application.decode() or "Unknown")]
+        told += zeek.items()
         told += [("feature", _reason_text(reason)) for reason in reasons]
         if report is not None:
             numbers |= {f"flowvane_{name}": value for name, value in _group_numbers(report).items()}
@@ -317,15 +328,18 @@ def _alert_parts(alerts: Alerts, model: str, style: Style) -> Iterator[dict[str,
     columns = (
         alerts.flows["application"].tolist(), alerts.score.tolist(), alerts.p_value.tolist(),
         alerts.severity.tolist(), kinds_of(alerts.flows).tolist(), alerts.reasons,
-        alerts.each_report,
+        alerts.each_report, _zeek_names(alerts.flows),
     )  # fmt: skip
-    for application, score, p_value, severity, kind, reasons, report in zip(*columns, strict=True):
+    for application, score, p_value, severity, kind, reasons, report, zeek in zip(
+        *columns, strict=True
+    ):
         metadata = {
             "model": [model],
             "score": [f"{score:.4f}"],
             "p_value": [f"{p_value:.6g}"],
             "features": [_reason_text(reason) for reason in reasons],
             "application": [application.decode() or "Unknown"],
+            **{name: [value] for name, value in zeek.items()},
         }
         if report is not None:
             metadata |= _group_texts(report)
@@ -340,7 +354,8 @@ def _alert_parts(alerts: Alerts, model: str, style: Style) -> Iterator[dict[str,
             "metadata": metadata,
         }
         if style.version >= _NEW:
-            alert["context"] = {"flowvane": _context(model, score, p_value, reasons, report)}
+            context = _context(model, score, p_value, reasons, report)
+            alert["context"] = {"flowvane": {**context, **zeek}}
         yield alert
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from features.flows import Ending
 from features.measurement import MEASUREMENT_KEY, Measurement
-from features.schema import Kind, Schema
+from features.schema import Kind, Medium, Schema
 from sensor.errors import OutputError, UsageError
 from sensor.eve import PROTOCOL_NAMES, timestamp
 from sensor.identity import address_texts, community_ids, flow_ids
@@ -21,6 +21,13 @@ KEY_COLUMNS = (
     "dst_ip", "dst_port", "protocol",
 )  # fmt: skip
 """What names the flow, before the schema's own columns (which may repeat some of it)."""
+
+
+def key_columns(schema: Schema) -> tuple[str, ...]:
+    """Those of rows of a schema: a connection of Zeek's has its uid in the place of a capture."""
+    if schema.medium is Medium.PACKETS:
+        return KEY_COLUMNS
+    return tuple("uid" if name == "pcap_filename" else name for name in KEY_COLUMNS)
 
 
 _WHOLE = frozenset({Kind.COUNT, Kind.BINARY})
@@ -98,7 +105,7 @@ def open_writer(path: Path, schema: Schema) -> FeatureWriter:
         UsageError: the suffix is neither .csv nor .parquet, or pyarrow is missing.
         OutputError: the file cannot be opened.
     """
-    names = (*KEY_COLUMNS, *(f"{name}" for name in schema.names))
+    names = (*key_columns(schema), *(f"{name}" for name in schema.names))
     makers: dict[str, Any] = {
         ".csv": lambda: CsvWriter(path, names),
         ".parquet": lambda: ParquetWriter(path, names, schema),
@@ -114,13 +121,19 @@ def open_writer(path: Path, schema: Schema) -> FeatureWriter:
 
 
 def feature_columns(measured: Measured, schema: Schema, seen_in: list[str]) -> dict[str, list[Any]]:
-    """Named columns of the flows' keys and features, in file order."""
+    """Named columns of the flows' keys and features, in file order.
+
+    Args:
+        measured: the flows and their rows.
+        schema: of the rows.
+        seen_in: the capture of each flow, or what Zeek calls it.
+    """
     flows = measured.flows
     sources, destinations = address_texts(flows)
     columns: dict[str, list[Any]] = {
         "flow_id": flow_ids(flows),
         "community_id": community_ids(flows),
-        "pcap_filename": seen_in,
+        key_columns(schema)[2]: seen_in,
         "start": [timestamp(time) for time in flows["first_us"]],
         "end": [timestamp(time) for time in flows["last_us"]],
         "ending": [Ending(code).name.lower() for code in flows["ending"]],

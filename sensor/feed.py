@@ -243,7 +243,15 @@ class AlertFeed:
 
 
 Places = Callable[[FlowBatch], Sequence[Mapping[str, str]]]
-"""Where each of ``[B]`` flows was seen: ``{"in_iface": …}`` or ``{"pcap_filename": …}``."""
+"""Where each of ``[B]`` flows was seen: ``{"in_iface": …}``, ``{"pcap_filename": …}``, or nothing
+for Zeek's connections, which have a uid."""
+
+
+def nowhere(flows: FlowBatch) -> Sequence[Mapping[str, str]]:
+    """:data:`Places` of flows that no interface and no capture is known of."""
+    return [{}] * len(flows)
+
+
 TYPES = ("alert", "anomaly", "flow")
 
 

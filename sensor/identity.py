@@ -43,7 +43,20 @@ def address_texts(flows: FlowBatch) -> tuple[list[str], list[str]]:
 
 
 def community_ids(flows: FlowBatch) -> list[str]:
-    """Community ID v1 of ``[B]`` flows (github.com/corelight/community-id-spec)."""
+    """Community ID v1 of ``[B]`` flows (github.com/corelight/community-id-spec).
+
+    That which Zeek's log gives a connection goes over our own.
+    """
+    if "community_id" in (flows.dtype.names or ()):
+        given = [text.decode("utf-8", "replace") for text in flows["community_id"].tolist()]
+        if not all(given):
+            made = _community_ids(flows)
+            return [own or other for own, other in zip(given, made, strict=True)]
+        return given
+    return _community_ids(flows)
+
+
+def _community_ids(flows: FlowBatch) -> list[str]:
     names = ("ip_version", "protocol", "src_port", "dst_port", "icmp_type", "icmp_code")
     columns = [flows[name].tolist() for name in names]
     ends = _octets(flows, "src_ip"), _octets(flows, "dst_ip")

@@ -77,14 +77,9 @@ class Lifecycle:
     @property
     def status(self) -> str:
         """The counts in a line."""
-        meter, feed = self._stages.meter.counters, self._stages.feed
-        lost = (
-            meter.kernel_drops + meter.unread + meter.interface_drops + meter.queue_full_packets
-            + meter.no_memory + meter.late_packets + meter.failed_packets
-        )  # fmt: skip
-        events = self._stages.outputs.total()
+        feed, events = self._stages.feed, self._stages.outputs.total()
         return (
-            f"model {feed.verdict.model}: {feed.counters.alerts:,} alerts in {meter.flows:,} "
-            f"flows; {meter.received:,} packets, {lost:,} lost; {events.written:,} events "
+            f"model {feed.verdict.model}: {feed.counters.alerts:,} alerts in "
+            f"{self._stages.meter.counters.brief}; {events.written:,} events "
             f"written, {events.lost:,} lost"
         )

@@ -89,7 +89,7 @@ def measure_live(
     check_clock(meter, clock_us)
     forgotten = Counter() if forgotten is None else forgotten
     streams: dict[int, _Stream] = {}
-    nothing = Measured(empty_flows(), np.empty((0, len(schema.features))))
+    nothing = Measured(empty_flows(0, schema.record), np.empty((0, len(schema.features))))
     with closing(meter.flows()) as batches:
         for batch in batches:
             for flows in by_origin(batch):
@@ -132,7 +132,8 @@ def warm_up(detector: Detector) -> None:
         ModelError: the model gives a flow no score.
     """
     stream = FeatureStream(detector.schema, detector.clock_us)
-    measured = [stream.push(empty_flows(1)), stream.flush()]
+    flow = empty_flows(1, detector.schema.record)
+    measured = [stream.push(flow), stream.flush()]
     whole = joined([Measured(*each) for each in measured])
     scored = Scorer(detector).score(whole)
     if not np.isfinite(scored.scores.score).all():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import numpy as np
@@ -31,6 +32,11 @@ from sensor.daemon import Stages
 from sensor.errors import OutputError
 from sensor.outputs.base import Loss, reason
 from sensor.pipeline import Scored
+from sensor.zeek.columns import Fault
+from sensor.zeek.parser import LogCounters
+
+if TYPE_CHECKING:
+    from sensor.meter.compiled.live import LiveCounters
 
 _PACKETS_LOST = {
     "kernel_buffer": "kernel_drops", "unread": "unread", "interface": "interface_drops",
@@ -93,22 +99,26 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics, as they are now."""
         yield InfoMetricFamily("flowvane", "The program", {"version": version("flowvane")})
-        yield from self._packets()
+        counters = self._stages.meter.counters
+        if isinstance(counters, LogCounters):
+            yield from _lines(counters)
+        else:
+            yield from self._packets(cast("LiveCounters", counters))
+        yield _counter("packets_metered", "Packets of flows that were scored", counters.metered)
+        yield _counter("bytes", "Bytes of flows that have ended",
+                       self._stages.statistics.flows.bytes)  # fmt: skip
         yield from self._flows()
         yield from self._alerts()
         yield from self._outputs()
         yield from self._model()
         yield from _process()
 
-    def _packets(self) -> Iterator[Metric]:
-        meter, flows = self._stages.meter.counters, self._stages.statistics.flows
+    def _packets(self, meter: LiveCounters) -> Iterator[Metric]:
         yield _counter("packets", "Packets that the kernel had for the sensor", meter.received)
-        yield _counter("packets_metered", "Packets of flows that were scored", meter.metered)
         yield _counter("packets_not_ip", "Packets that belong to no flow", meter.not_metered)
         yield _by("packets_lost", "Packets that are in no flow that was scored", "cause", {
             cause: getattr(meter, name) for cause, name in _PACKETS_LOST.items()
         })  # fmt: skip
-        yield _counter("bytes", "Bytes of flows that have ended", flows.bytes)
 
     def _flows(self) -> Iterator[Metric]:
         meter = self._stages.meter
@@ -116,7 +126,7 @@ class Metrics(Collector):
                   "reason", dict(zip((each.name.lower() for each in Ending),
                                      self._endings.tolist(), strict=True)))  # fmt: skip
         yield _by("flows_lost", "Flows that were not scored", "cause", {
-            cause: getattr(meter.counters, name) for cause, name in _FLOWS_LOST.items()
+            cause: getattr(meter.counters, name, 0) for cause, name in _FLOWS_LOST.items()
         })  # fmt: skip
         yield GaugeMetricFamily(
             "flowvane_flows_waiting", "Flows that wait to be scored", meter.waiting
@@ -201,6 +211,14 @@ class Metrics(Collector):
         yield features
         if (scores := drift.scores()) is not None:
             yield _gauge("score_drift", "Kolmogorov-Smirnov statistic of the scores", scores)
+
+
+def _lines(log: LogCounters) -> Iterator[Metric]:
+    yield _counter("log_lines", "Lines with a record in the log that is followed", log.lines)
+    yield _by("log_lines_not_read", "Those that were not read", "cause", {
+        fault.name.lower(): log.broken[fault] for fault in Fault
+    })  # fmt: skip
+    yield _gauge("log_bytes_waiting", "Bytes of the log that were not read yet", log.unread_bytes)
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

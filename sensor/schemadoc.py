@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from features.schema import Feature, Schema
+from features.schema import Feature, Medium, Schema
 
 AGREEMENT = Path("docs/agreement.json")
 """Measured agreements by schema and feature: ``{"unsw-nb15": {"dur": "…"}}``."""
@@ -42,13 +42,21 @@ def _section(schema: Schema, agreement: Mapping[str, str]) -> str:
     lines = [
         f"\n## {schema.name}\n",
         f"{schema.title}. {len(schema.features)} features, {live} live, {used} in live models. "
-        f"Flows are cut after {schema.meter.idle_timeout_s} s without a packet and after "
-        f"{schema.meter.active_timeout_s} s in all.\n",
+        f"{_measured(schema)}\n",
         "| feature | kind | unit | rule | source | live | model | agreement |",
         "|---|---|---|---|---|---|---|---|",
         *(_row(feature, agreement.get(feature.name, "")) for feature in schema.features),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _measured(schema: Schema) -> str:
+    if schema.medium is not Medium.PACKETS:
+        return f"Measured from {schema.medium} alone, which cuts the flows; no packet meter can."
+    return (
+        f"Flows are cut after {schema.meter.idle_timeout_s} s without a packet and after "
+        f"{schema.meter.active_timeout_s} s in all."
+    )
 
 
 def _row(feature: Feature, agreement: str) -> str:

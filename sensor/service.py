@@ -15,32 +15,29 @@ from sensor import daemon
 from sensor.allocator import one_heap
 from sensor.aside import aside
 from sensor.caches import keep_compiled
-from sensor.config.build import deciders_of, outputs_of
-from sensor.config.command import taps
+from sensor.config.build import deciders_of, medium_of, outputs_of
 from sensor.config.keys import Config
 from sensor.daemon import RunSummary, Stages
 from sensor.destinations import open_destinations, told
 from sensor.drift import Drift
-from sensor.errors import ExitCode, ModelError, OutputError
+from sensor.errors import ExitCode, OutputError
 from sensor.feed import AlertFeed, Deciders
 from sensor.lifecycle import Lifecycle
 from sensor.live import warm_up
-from sensor.meter.choice import open_live_meter
-from sensor.meter.compiled.core import Options
-from sensor.meter.compiled.interface import check
+from sensor.medium import check_medium
 from sensor.model import open_model
 from sensor.notify import Notifier
 from sensor.outputs.queued import CLOSE_WITHIN_S
-from sensor.pipeline import Scored, Scorer, check_clock
+from sensor.pipeline import Scored, Scorer
 from sensor.reload import Reloader
 from sensor.report import Console
 from sensor.signals import Requests
+from sensor.sources import source_of
 from sensor.stats import Statistics
 from sensor.triage import tell_forgotten
 
 if TYPE_CHECKING:
     from models.detector import Detector
-    from sensor.meter.compiled.live import LiveMeter
 
 _CLOSING_S = 1.0
 """Outputs are closed by so long after `stop-within`: 4.5 s after the signal, unless told."""
@@ -48,7 +45,7 @@ _CLOSING_LEAST_S = 0.2
 
 
 def capture(config: Config, reread: Callable[[], Config], console: Console) -> ExitCode:
-    """Capture as a configuration says, until a signal.
+    """Capture, or follow a log, as a configuration says, until a signal.
 
     Args:
         config: what holds.
@@ -61,9 +58,8 @@ def capture(config: Config, reread: Callable[[], Config], console: Console) -> E
             scored and told then.
         FlowvaneError: something else that is configured cannot be used.
     """
-    interfaces = taps(config)
-    names = [tap.name for tap in interfaces]
-    check(interfaces)
+    source = source_of(config)
+    source.check()
     requests = Requests()
     with requests.noted(), ExitStack() as opened:
         one_heap()
@@ -71,16 +67,16 @@ def capture(config: Config, reread: Callable[[], Config], console: Console) -> E
         detector, deciders = aside(lambda: _deciding(config))
         gc.freeze()  # what is loaded by now stays; looking through it would stop every thread
         outputs = open_destinations(
-            outputs_of(config), Path(config.default_log_dir), detector.name, daemon.places(names)
+            outputs_of(config), Path(config.default_log_dir), detector.name, source.places
         )
         opened.callback(lambda: outputs.close(_time_to_close(requests, config)))
-        meter = opened.enter_context(closing(aside(lambda: _meter(config, detector, console))))
+        meter = opened.enter_context(closing(aside(lambda: source.open(detector, console))))
         requests.stop = meter.stop
         feed = AlertFeed(**deciders._asdict(), clock=daemon.monotonic_us)
         statistics = Statistics(meter.counters, feed, outputs.total, Drift(detector))
         forgotten: Counter[str] = Counter()
         stages = Stages(meter, Scorer(detector, forgotten), feed, outputs, statistics, forgotten)
-        console.say(f"capturing on {', '.join(names)}; model {detector.name}; "
+        console.say(f"{source.told}; model {detector.name}; "
                     f"events to {', '.join(outputs.names) or 'nowhere'}")  # fmt: skip
         reloader = Reloader(config, reread, stages, console, requests)
         notifier = Notifier(os.environ, console.warn)
@@ -101,29 +97,10 @@ def _deciding(config: Config) -> tuple[Detector, Deciders]:
         FlowvaneError: the model or a file of rules cannot be used.
     """
     detector = open_model(config.model)
+    check_medium(detector.name, detector.schema, medium_of(config))
     deciders = deciders_of(config, detector)
     warm_up(detector)
     return detector, deciders
-
-
-def _meter(config: Config, detector: Detector, console: Console) -> LiveMeter:
-    """The meter, on a clock that the model can be used with.
-
-    Raises:
-        InputError: an interface cannot be captured.
-        ModelError: the meter's clock is too coarse.
-    """
-    meter = open_live_meter(
-        taps(config), detector.schema.meter, detector.clock_us,
-        Options(most_flows=config.most_flows, linger_s=config.linger, early=detector.early),
-        stop_within_s=config.stop_within, wanted=config.meter, warn=console.warn,
-    )  # fmt: skip
-    try:
-        check_clock(meter, detector.clock_us)
-    except ModelError:
-        meter.close()
-        raise
-    return meter
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from features.flows import FlowBatch
 from sensor.ahead import Ahead
 from sensor.captures import Capture, CaptureSpool, Chain, chain, shown
 from sensor.errors import ExitCode, InputError
-from sensor.feed import AlertFeed, Decided, EventWriter
+from sensor.feed import AlertFeed, Decided, EventWriter, Places
 from sensor.meter.base import Meter, MeterCounters, packets_of
 from sensor.meter.choice import open_meter
 from sensor.outputs.base import Output
@@ -50,6 +51,16 @@ class TriageSummary:
     problems: list[str] = field(default_factory=list)
     groups: AlertGroups = field(default_factory=AlertGroups)
     forgotten: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def told(self) -> str:
+        """What there was, as a part of a line."""
+        meter = self.meter
+        early = f" ({meter.evicted} ended early: the flow table was full)" if meter.evicted else ""
+        return (
+            f"{meter.flows} flows{early}, {self.packets} packets ({meter.not_metered} not "
+            f"metered, {meter.lost} lost), {self.captures} captures"
+        )
 
     @property
     def exit_code(self) -> ExitCode:
@@ -127,32 +138,51 @@ def triage(
     """
     summary = TriageSummary()
     begun = time.monotonic()
-    # What was imported stays: looking it through for garbage, again and again, is for nothing.
-    gc.freeze()
-    # The meter's thread needs the interpreter's lock for a moment only, a batch at a time.
-    sys.setswitchinterval(_SWITCH_S)
+    make_ready()
     with CaptureSpool() as spool:
         captures, summary.problems = open_captures(paths, spool, console)
         chains, meter = make_meter(captures, model, meter_wanted, console)
         summary.captures = sum(1 for each in captures if each.packets or not each.problem)
         summary.packets = sum(each.packets for each in chains)
         summary.meter = meter.counters
-        try:
-            with (
-                console.progress("scoring", summary.packets) as advance,
-                closing(score_chains(chains, meter, model, ready, output, summary)) as scoring,
-            ):
-                for packets in scoring:
-                    advance(packets)
-        except KeyboardInterrupt:
-            summary.interrupted = True
-        for line in meter.counters.problems:
-            console.error(line)
-        tell_forgotten(summary.forgotten, console)
+        score_all(
+            score_chains(chains, meter, model, ready, output, summary), summary.packets, summary,
+            console,
+        )  # fmt: skip
         if not summary.interrupted:
             _tell_empty(captures, chains, meter.counters.empty_origins, console)
     summary.seconds = time.monotonic() - begun
     return summary
+
+
+def make_ready() -> None:
+    """Settings of the process in which much is scored at once."""
+    # What was imported stays: looking it through for garbage, again and again, is for nothing.
+    gc.freeze()
+    # The meter's thread needs the interpreter's lock for a moment only, a batch at a time.
+    sys.setswitchinterval(_SWITCH_S)
+
+
+def score_all(
+    scoring: Generator[int, None, None], total: int, summary: TriageSummary, console: Console
+) -> None:
+    """Let a generator of progress come to its end, or to an interruption, and tell of it.
+
+    Args:
+        scoring: gives how much of `total` was done since the last time.
+        total: see above.
+        summary: of what it scores.
+        console: is told.
+    """
+    try:
+        with console.progress("scoring", total) as advance, closing(scoring):
+            for done in scoring:
+                advance(done)
+    except KeyboardInterrupt:
+        summary.interrupted = True
+    for line in summary.meter.problems:
+        console.error(line)
+    tell_forgotten(summary.forgotten, console)
 
 
 def score_chains(
@@ -163,9 +193,22 @@ def score_chains(
     output: Output,
     summary: TriageSummary,
 ) -> Generator[int, None, None]:
-    """Score all flows that `meter` makes of `chains`, write the alerts, and count them.
+    """Score all flows that `meter` makes of `chains`: :func:`score_flows`."""
+    places = partial(places_of, chains=chains)
+    yield from score_flows(meter, places, model, ready, output, summary)
 
-    The other arguments are those of :func:`triage`.
+
+def score_flows(
+    meter: Meter,
+    places: Places,
+    model: Stored,
+    ready: Callable[[], tuple[Detector, AlertFeed]],
+    output: Output,
+    summary: TriageSummary,
+) -> Generator[int, None, None]:
+    """Score all flows of a meter, write the alerts, and count them.
+
+    The other arguments are those of :func:`triage`; `places` says where flows were seen.
 
     Yields:
         Packets of the flows that were scored, a batch at a time.
@@ -173,7 +216,7 @@ def score_chains(
     measuring = measure(meter, model.schema, model.clock_us, summary.forgotten)
     with closing(Ahead(measuring, _AHEAD_BATCHES)) as measured:
         detector, feed = ready()
-        writer = EventWriter(output, detector.name, lambda flows: places_of(flows, chains))
+        writer = EventWriter(output, detector.name, places)
         gc.freeze()  # what that has loaded stays, too
         try:
             for scored in score(measured, detector, summary.forgotten):

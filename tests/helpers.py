@@ -18,6 +18,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from features.schema import (
     Feature,
     FloatArray,
     Kind,
+    Medium,
     MeterSettings,
     Schema,
     Windows,
@@ -70,6 +72,8 @@ DATA = Path(os.environ.get("FLOWVANE_CORPUS") or ROOT.parent / "shared" / "data"
 SAMPLE_SEED = 7
 MODELS = {"nsl-kdd": "kdd", "unsw-nb15": "unsw-nb15"}
 """The models that ship, and the schema of each."""
+PACKET_SCHEMAS = [name for name, each in SCHEMAS.items() if each.medium is Medium.PACKETS]
+"""The schemas that a meter of packets can measure."""
 
 
 def _run_directory() -> Path:
@@ -351,6 +355,24 @@ def make_flow(**fields: Any) -> FlowBatch:
     return flow
 
 
+def as_record(schema: Schema, flows: FlowBatch) -> FlowBatch:
+    """Flows of the record that a schema is measured from; its own fields take many values."""
+    if schema.record == flows.dtype:
+        return flows
+    wider = empty_flows(len(flows), schema.record)
+    for name in flows.dtype.names or ():
+        wider[name] = flows[name]
+    rng = np.random.default_rng(len(flows))
+    own = [name for name in schema.record.names or () if name not in flows.dtype.names]
+    for name in own:
+        if schema.record[name].kind == "S":
+            words = [b"", b"SF", b"ssl,http", b"dns", b"^dADaT", b"ShADadFfxXWWW", b"x" * 80]
+            wider[name] = rng.choice(np.array(words), len(flows))
+        else:
+            wider[name] = rng.integers(0, 2, len(flows))
+    return wider
+
+
 # Captures
 
 Frames = Sequence[tuple[int, bytes]]
@@ -441,6 +463,71 @@ def syn(source_port: int, target_port: int = 80) -> bytes:
 def small_pcap(path: Path, *frames: bytes, start_us: int = 1_768_467_600_000_000) -> Path:
     """A capture of frames, a millisecond apart."""
     traffic.write_pcap(path, [(start_us + 1000 * at, frame) for at, frame in enumerate(frames)])
+    return path
+
+
+# Logs of Zeek
+
+ZEEK_COLUMNS = {
+    "ts": "time", "uid": "string", "id.orig_h": "addr", "id.orig_p": "port",
+    "id.resp_h": "addr", "id.resp_p": "port", "proto": "enum", "service": "string",
+    "duration": "interval", "orig_bytes": "count", "resp_bytes": "count", "conn_state": "string",
+    "local_orig": "bool", "local_resp": "bool", "missed_bytes": "count", "history": "string",
+    "orig_pkts": "count", "orig_ip_bytes": "count", "resp_pkts": "count",
+    "resp_ip_bytes": "count", "tunnel_parents": "set[string]",
+}  # fmt: skip
+"""The columns of conn.log as Zeek has them unless told otherwise, and their types."""
+CONNECTION: dict[str, object] = {
+    "ts": 1_768_467_600.25, "id.orig_h": "10.0.0.1", "id.orig_p": 40_000,
+    "id.resp_h": "10.0.0.2", "id.resp_p": 80, "proto": "tcp", "service": "http",
+    "duration": 1.5, "orig_bytes": 100, "resp_bytes": 900, "conn_state": "SF",
+    "local_orig": True, "local_resp": False, "history": "ShADadFf",
+    "orig_pkts": 6, "orig_ip_bytes": 350, "resp_pkts": 5, "resp_ip_bytes": 1200,
+}  # fmt: skip
+"""A connection like any other."""
+
+
+def conn_header(columns: Iterable[str] = tuple(ZEEK_COLUMNS), path: str = "conn") -> str:
+    """The header that Zeek writes above records of these columns."""
+    names = list(columns)
+    return "\n".join([
+        r"#separator \x09", "#set_separator\t,", "#empty_field\t(empty)", "#unset_field\t-",
+        f"#path\t{path}", "#open\t2026-01-15-09-00-00", "\t".join(["#fields", *names]),
+        "\t".join(["#types", *(ZEEK_COLUMNS.get(name, "string") for name in names)]), "",
+    ])  # fmt: skip
+
+
+def conn_line(
+    connection: Mapping[str, object], form: str = "tsv",
+    columns: Iterable[str] = tuple(ZEEK_COLUMNS),
+) -> str:  # fmt: skip
+    """A record of conn.log with its line end, as Zeek writes it: `tsv`, `json` or `iso8601`."""
+    given = {"missed_bytes": 0, **connection}
+    if form == "tsv":
+        return "\t".join(_zeek_text(given.get(name)) for name in columns) + "\n"
+    if form == "iso8601":
+        time_of = datetime.fromtimestamp(float(str(given["ts"])), UTC)
+        given["ts"] = time_of.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return json.dumps(given, separators=(",", ":")) + "\n"
+
+
+def _zeek_text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    if isinstance(value, list):
+        return ",".join(value) or "(empty)"
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    return "-" if value is None else str(value)
+
+
+def conn_log(path: Path, connections: Iterable[Mapping[str, object]], form: str = "tsv") -> Path:
+    """A conn.log with a uid for each connection that has none."""
+    lines = [
+        conn_line({"uid": f"C{number:017x}", **each}, form)
+        for number, each in enumerate(connections)
+    ]
+    path.write_text((conn_header() if form == "tsv" else "") + "".join(lines))
     return path
 
 

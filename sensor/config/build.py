@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from features.schema import Medium
 from sensor.budget import AlertBudget
 from sensor.config.keys import Config, EveLog, Stats, StatsSettings
 from sensor.destinations import Wanted
@@ -25,6 +26,11 @@ from sensor.verdict import Verdict
 
 if TYPE_CHECKING:
     from models.detector import Detector
+
+
+def medium_of(config: Config) -> Medium:
+    """What flows are measured from."""
+    return Medium.PACKETS if config.zeek_conn.filename is None else Medium.ZEEK_CONN
 
 
 def outputs_of(config: Config) -> list[Wanted]:

@@ -29,6 +29,7 @@ _OPTIONS = (
     ("pidfile", "--pidfile", "pidfile"),
 )
 """Options of `run`: their attribute, their name and the key that they set."""
+_LOG = ("zeek-conn", "filename")
 
 
 def of_run(args: argparse.Namespace) -> tuple[Config, Source]:
@@ -48,6 +49,14 @@ def of_run(args: argparse.Namespace) -> tuple[Config, Source]:
             source.set(("alert-budget",), None, "--fpr")
     if args.interfaces:
         _choose(source, args.interfaces)
+        if source.has(_LOG):
+            source.set(_LOG, None, "-i")
+    if args.zeek_conn is not None:
+        source.set(_LOG, args.zeek_conn, "--zeek-conn")
+        if source.has(("interfaces",)):
+            source.set(("interfaces",), [], "--zeek-conn")
+    if args.from_start:
+        source.set(("zeek-conn", "from-start"), True, "--from-start")
     listed = source.data.get("interfaces")
     for at in range(len(listed) if isinstance(listed, list) else 0):
         for key, value in (("threads", args.threads), ("buffer", args.buffer)):

@@ -45,6 +45,8 @@ The options of `run` hold over the file and over `--set`:
 | option | key |
 |---|---|
 | `-i` | `interfaces`; what the file says of an interface of that name stays |
+| `--zeek-conn` | `zeek-conn.filename`, in place of `interfaces` |
+| `--from-start` | `zeek-conn.from-start` |
 | `-l` | `default-log-dir` |
 | `--fpr` | `false-positive-rate`, in place of an `alert-budget` |
 | `--threads`, `--buffer` | of all interfaces |

@@ -90,6 +90,18 @@ class Interface(Section):
     )
 
 
+class ZeekConn(Section):
+    """Zeek's log of connections, followed in the place of interfaces."""
+
+    filename: FileOrNone = Field(
+        None, description="Zeek's conn.log, TSV or JSON, to follow as Zeek writes and rotates it, "
+        "in the place of `interfaces` (docs/zeek.md); null: none.",
+    )  # fmt: skip
+    from_start: bool = Field(
+        False, description="Begin with what is in the file at the start, not at its end."
+    )
+
+
 class StatsSettings(Section):
     """Of the `stats` events."""
 
@@ -294,6 +306,9 @@ class Config(Section):
     interfaces: list[Interface] = Field(
         [], description="Interfaces to capture on. `-i` names others in their place."
     )
+    zeek_conn: ZeekConn = Field(
+        ZeekConn(), description="Zeek's own connections in the place of packets."
+    )
     model: Annotated[str, Words("the name of a model that ships, or a bundle's folder")] = Field(
         defaults.MODEL, min_length=1, description="What flows are scored by."
     )
@@ -364,6 +379,12 @@ class Config(Section):
         given = [self.false_positive_rate, self.alert_budget]
         if given.count(None) != 1:
             raise wrong("give either false-positive-rate or alert-budget", "false-positive-rate")
+        return self
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Config:
+        if self.interfaces and self.zeek_conn.filename is not None:
+            raise wrong("give either interfaces or a log of Zeek's", "zeek-conn", "filename")
         return self
 
     @property

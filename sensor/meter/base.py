@@ -10,6 +10,7 @@ import numpy as np
 
 from features.flows import Ending, FlowBatch
 from features.schema import NEVER_EARLY, EarlyReports, MeterSettings
+from sensor.errors import InputError
 
 
 @dataclass
@@ -39,6 +40,20 @@ class MeterCounters:
     problems: list[str] = field(default_factory=list)
 
 
+class RunCounters(MeterCounters):
+    """Counters of what flows come from until it is stopped; they tell of themselves."""
+
+    @property
+    def told(self) -> str:
+        """All of it, as a part of a line: flows, what they are of, and what was lost."""
+        raise NotImplementedError
+
+    @property
+    def brief(self) -> str:
+        """The same in a few words."""
+        raise NotImplementedError
+
+
 class Meter(Protocol):
     """Turns packets into flows.
 
@@ -62,6 +77,35 @@ class Meter(Protocol):
 
     def flows(self) -> Generator[FlowBatch, None, None]:
         """The flows, in batches of any size, also none. Closing the iterator ends metering."""
+
+
+class LiveSource(Meter, Protocol):
+    """What hands on flows until it is told to stop: interfaces, or a log that is followed."""
+
+    @property
+    def counters(self) -> RunCounters:
+        """What became of what came in so far."""
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds since it last took something in, or found nothing and waited."""
+
+    @property
+    def waiting(self) -> int:
+        """Flows that wait for the consumer."""
+
+    @property
+    def failure(self) -> InputError | None:
+        """Why it ended without being told to; None unless it did."""
+
+    def notices(self) -> list[str]:
+        """Lines for the operator since the last call."""
+
+    def stop(self) -> None:
+        """End: :meth:`flows` hands on what there is, and ends. Safe in a signal."""
+
+    def close(self) -> None:
+        """End, and drop what is left; nothing happens the second time."""
 
 
 def packets_of(flows: FlowBatch) -> int:

@@ -17,6 +17,7 @@ from features.flows import FLOW_DTYPE, NEVER, FlowBatch, empty_flows
 from features.registry import SCHEMAS
 from features.schema import Feature, FlowView, Kind, MeterSettings, Schema
 from features.stream import TIME_FIELDS, FeatureStream
+from tests.helpers import as_record
 
 steady = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 
@@ -120,7 +121,7 @@ batches = st.builds(random_flows, st.integers(0, 2**32 - 1), st.integers(0, 130)
 
 def view_of(schema: Schema, flows: FlowBatch) -> FlowView:
     """The flows as the only ones of a stream, all windows closed."""
-    windows = schema.windows()
+    flows, windows = as_record(schema, flows), schema.windows()
     done, columns = windows.push(flows, schema.window_keys(flows))
     rest, others = windows.flush()
     assert done + rest == len(flows)
@@ -147,7 +148,7 @@ def fits(feature: Feature, values: NDArray[np.float64]) -> bool:
 
 
 def test_the_registry_has_each_schema_by_its_name() -> None:
-    assert list(SCHEMAS) == ["unsw-nb15", "kdd", "cicids2017", "flow"]
+    assert list(SCHEMAS) == ["unsw-nb15", "kdd", "cicids2017", "flow", "zeek-conn"]
     assert all(schema.name == name for name, schema in SCHEMAS.items())
 
 
@@ -319,7 +320,7 @@ def test_rows_have_nan_just_where_nothing_can_be_measured(
     schema: Schema, flows: FlowBatch, clock_us: int
 ) -> None:
     stream = FeatureStream(schema, clock_us)
-    rows = np.concatenate([stream.push(flows)[1], stream.flush()[1]])
+    rows = np.concatenate([stream.push(as_record(schema, flows))[1], stream.flush()[1]])
     assert rows.shape == (len(flows), len(schema.features))
     for column, feature in enumerate(schema.features):
         values = rows[:, column]
@@ -342,8 +343,15 @@ def test_a_coarse_clock_is_the_same_as_a_meter_that_has_it(
     rows = []
     for batch, clock in ((flows, clock_us), (cut, 1)):
         stream = FeatureStream(schema, clock)
-        rows.append(np.concatenate([stream.push(batch)[1], stream.flush()[1]]))
+        of_schema = as_record(schema, batch)
+        rows.append(np.concatenate([stream.push(of_schema)[1], stream.flush()[1]]))
     np.testing.assert_array_equal(*rows)
+
+
+def test_flows_of_another_record_are_refused(schema: Schema) -> None:
+    (other,) = {each.record for each in SCHEMAS.values()} - {schema.record}
+    with pytest.raises(ValueError, match=f"schema {schema.name} is measured from {schema.medium}"):
+        FeatureStream(schema, 1).push(empty_flows(1, other))
 
 
 def test_time_fields_are_all_the_times_of_a_flow() -> None:

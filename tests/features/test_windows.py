@@ -17,6 +17,7 @@ from features.registry import SCHEMAS
 from features.schema import FloatArray, Schema
 from features.stream import FeatureStream
 from features.windows import BlockCounts, KddWindows, count_equal, mix_keys
+from tests.helpers import as_record
 
 steady = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 few = settings(steady, max_examples=15)
@@ -454,6 +455,7 @@ def test_cutting_the_stream_changes_nothing(
     flows["last_us"] += np.arange(len(flows)) * 7_919
     # The VLAN tells every flow from all others.
     flows["vlan_id"] = np.arange(len(flows))
+    flows = as_record(schema, flows)
     whole, rows = pushed(schema, flows, [slice(0, len(flows))], clock_us)
     assert whole.tobytes() == flows.tobytes()  # each once, in order, as it went in
     done, pieces = pushed(schema, flows, cut_at(len(flows), edges), clock_us)
@@ -464,6 +466,7 @@ def test_cutting_the_stream_changes_nothing(
 @every_schema
 def test_one_flow_at_a_time_is_the_same_stream(schema: Schema) -> None:
     flows = batch([Flow(START_US + 1000 * n, dport=80 + n % 3) for n in range(230)])
+    flows = as_record(schema, flows)
     _, rows = pushed(schema, flows, [slice(0, 230)], 1)
     done, pieces = pushed(schema, flows, [slice(n, n + 1) for n in range(230)], 1)
     assert done.tobytes() == flows.tobytes()
@@ -473,14 +476,14 @@ def test_one_flow_at_a_time_is_the_same_stream(schema: Schema) -> None:
 @every_schema
 def test_an_empty_stream_has_no_rows(schema: Schema) -> None:
     stream = FeatureStream(schema, 1000)
-    for done, rows in (stream.flush(), stream.push(empty_flows()), stream.flush()):
+    for done, rows in (stream.flush(), stream.push(empty_flows(0, schema.record)), stream.flush()):
         assert len(done) == 0
         assert rows.shape == (0, len(schema.features))
 
 
 @every_schema
 def test_the_stream_leaves_the_flows_as_they_are(schema: Schema) -> None:
-    flows = batch([Flow(START_US + 123_456)] * 3)
+    flows = as_record(schema, batch([Flow(START_US + 123_456)] * 3))
     before = flows.tobytes()
     done, _ = pushed(schema, flows, [slice(0, 3)], 1_000_000)
     assert flows.tobytes() == before == done.tobytes()

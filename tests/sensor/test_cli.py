@@ -33,6 +33,7 @@ from sensor.featurefile import KEY_COLUMNS
 from tests.helpers import (
     ARP,
     MODELS,
+    PACKET_SCHEMAS,
     SCRATCH,
     VARIANTS,
     Ran,
@@ -446,7 +447,7 @@ def test_features_are_the_same_as_csv_and_parquet() -> None:
     assert len(rows) > 1000
 
 
-@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("schema", PACKET_SCHEMAS)
 def test_every_schema_is_measured(schema: str, tmp_path: Path) -> None:
     path = small_pcap(tmp_path / "x.pcap", *SYNS)
     ran = run("features", "-r", path, "-o", tmp_path / "x.csv", "--schema", schema)

@@ -125,6 +125,8 @@ def fitting(data: dict[str, Any]) -> dict[str, Any]:
     if "interfaces" in data:
         by_name = {each["interface"]: each for each in data["interfaces"]}
         data["interfaces"] = list(by_name.values())
+    if data.get("interfaces") and "zeek-conn" in data:
+        data["zeek-conn"] = {**data["zeek-conn"], "filename": None}
     if data.get("alert-budget") is not None:
         data["false-positive-rate"] = None
     elif data.get("false-positive-rate", 0.5) is None:
@@ -475,6 +477,24 @@ def test_a_configuration_is_tested_with_its_model(file: Path, tmp_path: Path) ->
     ]  # fmt: skip
     assert run("run", "-T", "--model", tmp_path / "none").code == ExitCode.MODEL
     assert run("run", "-T", "--fpr", "1e-12").code == ExitCode.USAGE
+
+
+def test_a_log_on_the_command_line_is_in_place_of_interfaces_and_the_other_way(
+    file: Path, tmp_path: Path
+) -> None:
+    shown = dumped("-c", file, "--zeek-conn", "conn.log", "--from-start")
+    assert shown["zeek-conn.filename"] == "conn.log"
+    assert shown["zeek-conn.from-start"] in ("yes", "true")
+    assert not any(key.startswith("interfaces.") for key in shown)
+    other = tmp_path / "zeek.yaml"
+    other.write_text("zeek-conn: {filename: conn.log}\n")
+    shown = dumped("-c", other, "-i", "eth0")
+    assert shown["interfaces.0.interface"] == "eth0"
+    assert shown["zeek-conn.filename"] == "null"
+    assert run("run", "-i", "eth0", "--zeek-conn", "conn.log").code == ExitCode.USAGE
+    assert wrong("interfaces: [{interface: eth0}]\nzeek-conn:\n  filename: conn.log\n") == [
+        "3: zeek-conn.filename: give either interfaces or a log of Zeek's"
+    ]
 
 
 def test_without_an_interface_there_is_nothing_to_run() -> None:

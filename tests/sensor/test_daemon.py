@@ -15,6 +15,7 @@ from sensor.daemon import Stages
 from sensor.destinations import Destinations
 from sensor.feed import AlertFeed, EventWriter
 from sensor.grouping import Groups, Schedule
+from sensor.meter.base import RunCounters
 from sensor.meter.compiled.live import LiveCounters
 from sensor.pipeline import Scorer
 from sensor.report import Console
@@ -32,7 +33,7 @@ class Acts:
 
     def __init__(self, *acts: FlowBatch | Callable[[], None]) -> None:
         self.clock_us, self.progress_us = 1000, None
-        self.counters = LiveCounters()
+        self.counters: RunCounters = LiveCounters()
         self.closed = False
         self.stalled_s, self.waiting = 0.0, 0
         self._acts = acts

@@ -199,6 +199,7 @@ def plainly(alert: Alerts, model: str, place: str) -> dict[str, Any]:
     kind = Kind(int(kinds_of(alert.flows)[0]))
     ending = Ending(int(flow["ending"]))
     reason = {Ending.EVICTED: "forced", Ending.CAPTURE_END: "shutdown", Ending.SHUTDOWN: "shutdown"}
+    silent = (Ending.EARLY, Ending.UNKNOWN)
     parts = [
         ("timestamp", timestamp(flow["last_us"])), ("flow_id", flow_ids(alert.flows)[0]),
         ("pcap_filename", place), ("event_type", "alert"), *ends,
@@ -230,7 +231,7 @@ def plainly(alert: Alerts, model: str, place: str) -> dict[str, Any]:
             ("bytes_toserver", int(flow["src_bytes"])), ("bytes_toclient", int(flow["dst_bytes"])),
             ("start", timestamp(flow["first_us"])), ("end", timestamp(flow["last_us"])),
             ("age", int(flow["last_us"]) // 1_000_000 - int(flow["first_us"]) // 1_000_000),
-            *([] if ending is Ending.EARLY else [("reason", reason.get(ending, "timeout"))]),
+            *([] if ending in silent else [("reason", reason.get(ending, "timeout"))]),
             *ends,
         ])),
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from features.measurement import MEASUREMENT_KEY, Measurement
 from features.registry import SCHEMAS
 from features.schema import EarlyReports, Kind, Schema
 from sensor.errors import OutputError, UsageError
-from sensor.featurefile import KEY_COLUMNS, feature_columns, open_writer
+from sensor.featurefile import feature_columns, key_columns, open_writer
 from sensor.identity import community_ids, flow_ids
 from sensor.pipeline import Measured
 from tests.helpers import make_flow, make_rows
@@ -70,7 +70,7 @@ def test_columns_are_the_key_and_the_features(schema: Schema, tmp_path: Path) ->
     write(tmp_path / "x.csv", schema)
     write(tmp_path / "x.parquet", schema)
     header, _ = read_csv(tmp_path / "x.csv")
-    assert header == [*KEY_COLUMNS, *schema.names]
+    assert header == [*key_columns(schema), *schema.names]
     assert pq.read_schema(tmp_path / "x.parquet").names == header
     assert len(set(header)) == len(header)
 

@@ -249,7 +249,7 @@ def test_drops_of_the_interface_are_told_apart(link: str, monkeypatch: pytest.Mo
     watch.stop()
     balanced(watch.meter, 2)
     summary = RunSummary(watch.meter.counters, FeedCounters())
-    assert "4,294,967,299 to the interface" in summary.losses
+    assert "4,294,967,299 to the interface" in summary.line
 
 
 def test_a_clock_that_was_set_back_ends_all_flows_and_time_goes_on(link: str) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import urllib.request
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from sensor.metrics import Buckets, Metrics, served
 from sensor.outputs.queued import Queued
 from sensor.report import Console
 from sensor.verdict import Verdict
+from sensor.zeek.columns import Fault
+from sensor.zeek.parser import LogCounters
 from tests.helpers import ROOT, make_flow
 from tests.sensor.test_daemon import DETECTOR, Acts, scan, stages_of
 from tests.sensor.test_feed import Kept
@@ -132,7 +135,27 @@ def test_the_docs_have_every_metric_and_no_other(
     assert len(listed) == len(set(listed))
     # Without a rule or a table that forgets there is no sample of these.
     empty = {"flowvane_alerts_suppressed_by_total", "flowvane_forgotten_total"}
-    assert set(listed) == families(seen[0]) | empty
+    assert set(listed) == families(seen[0]) | families(of_a_log()) | empty
+
+
+def of_a_log() -> dict[str, float]:
+    """What is told of a log that is followed."""
+    meter = Acts()
+    meter.counters = LogCounters(lines=9, unread_bytes=7, broken=Counter({Fault.VALUE: 2}))
+    stages = stages_of(meter, AlertFeed(Verdict(DETECTOR, 0.999), clock=lambda: 0), Kept())
+    return samples(Metrics(stages, lambda: {"done": 0}))
+
+
+def test_a_log_has_lines_in_the_place_of_packets() -> None:
+    told = of_a_log()
+    expected = {
+        "flowvane_log_lines_total": 9, "flowvane_log_bytes_waiting": 7,
+        "flowvane_log_lines_not_read_total cause=value": 2,
+        "flowvane_log_lines_not_read_total cause=cut": 0,
+        "flowvane_packets_metered_total": 0,
+    }  # fmt: skip
+    assert {name: told[name] for name in expected} == expected
+    assert "flowvane_packets_total" not in told
 
 
 def test_every_metric_of_the_dashboard_is_there(

@@ -10,6 +10,7 @@ from tests.sensor import (
     test_wire_flow,
     test_wire_kdd,
     test_wire_windows,
+    test_wire_zeek,
 )
 
 Expected = dict[str, list[object]]
@@ -35,6 +36,10 @@ def expectations() -> dict[str, Expected]:
         found["cicids2017"][name].append(value)
     for _, name, value, _ in test_wire_flow.TABLE:
         found["flow"][name].append(value)
+    for name, values in test_wire_zeek.OWN.items():
+        found["zeek-conn"][name] += values
+    for name, value in test_wire_zeek.LAST.items():
+        found["zeek-conn"][name].append(value)
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from features.flows import Ending, FlowBatch, empty_flows, join_flows
 from features.schema import MeterSettings
 from sensor.errors import InputError
-from sensor.meter.base import MeterCounters, packets_of
+from sensor.meter.base import RunCounters, packets_of
 from sensor.meter.compiled.core import BATCH_FLOWS, FlowTable, Options
 from sensor.meter.compiled.interface import (
     CaptureSettings,
@@ -42,7 +42,7 @@ _NOTICES = 100
 
 
 @dataclass
-class LiveCounters(MeterCounters):
+class LiveCounters(RunCounters):
     """What became of the packets of a live capture, by cause.
 
     At the end ``received = read + kernel_drops + unread``, ``read = metered + not_metered + lost``
@@ -77,6 +77,38 @@ class LiveCounters(MeterCounters):
     late_flows: int = 0
     late_packets: int = 0
     failed_packets: int = 0
+
+    @property
+    def losses(self) -> str:
+        """The losses by cause, as a part of a line."""
+        failed = f", {self.failed_packets:,} to metering that failed" if self.failed_packets else ""
+        return (
+            f"lost: {self.kernel_drops:,} packets to a full kernel buffer, "
+            f"{self.unread:,} left in it, {self.interface_drops:,} to the interface, "
+            f"{self.queue_full_packets:,} ({self.queue_full_flows:,} flows) to a full queue, "
+            f"{self.no_memory:,} to lack of memory, "
+            f"{self.late_packets:,} ({self.late_flows:,} flows) to lack of time at the end"
+            f"{failed}"
+        )
+
+    @property
+    def told(self) -> str:
+        """All of it, as a part of a line."""
+        early = f", {self.early:,} reports before the end" if self.early else ""
+        return (
+            f"{self.flows:,} flows ({self.evicted:,} pushed out of a full table{early}), "
+            f"{self.received:,} packets in: {self.metered:,} in flows, {self.not_metered:,} not "
+            f"IP; {self.losses}"
+        )
+
+    @property
+    def brief(self) -> str:
+        """Packets, and how many were lost."""
+        lost = (
+            self.kernel_drops + self.unread + self.interface_drops + self.queue_full_packets
+            + self.no_memory + self.late_packets + self.failed_packets
+        )  # fmt: skip
+        return f"{self.flows:,} flows; {self.received:,} packets, {lost:,} lost"
 
 
 class Table(Protocol):
