@@ -6,13 +6,11 @@ import argparse
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from features.measurement import Measurement
 from features.registry import SCHEMAS
 from features.schema import EarlyReports, Schema
 from sensor.config import defaults
@@ -41,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"flowvane {version('flowvane')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _learn_parser(commands)
     _run_parser(commands)
     _config_parser(commands)
     _triage_parser(commands)
@@ -131,6 +130,75 @@ def _scoring_arguments(parser: argparse.ArgumentParser) -> None:
         "-l", "--log-dir", type=Path, default=Path(defaults.LOG_DIR), metavar="DIR",
         help="where eve.json is appended (current folder)",
     )  # fmt: skip
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _lasting(text: str) -> float:
+    """Parses a time like 90s, 30m, 24h or 7d; seconds."""
+    unit = _UNITS.get(text[-1:])
+    if unit is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90s, 30m, 24h or 7d")
+    return _positive(text[:-1]) * unit
+
+
+def _learn_parser(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "learn", help="learn what is normal on a network from its own traffic",
+        description="Fits a model on the earlier part of a network's own flows, calibrates it on "
+        "later ones, and writes a bundle for triage and run. What was seen from few hosts at few "
+        "times counts for little; the most suspicious of it is listed, for a person to exclude or "
+        "include (docs/learn.md).",
+    )  # fmt: skip
+    sources = parser.add_mutually_exclusive_group(required=True)
+    sources.add_argument(
+        "-r", "--read", dest="captures", type=Path, nargs="+", action="extend", metavar="FILE",
+        help="pcap or pcapng captures, also .gz or .xz",
+    )  # fmt: skip
+    sources.add_argument(
+        "-i", "--interface", dest="interfaces", nargs="+", action="extend", metavar="IFACE",
+        help="capture on these, until --for or --flows is reached",
+    )  # fmt: skip
+    sources.add_argument(
+        "--features", dest="feature_files", type=Path, nargs="+", action="extend",
+        metavar="FILE.parquet", help="what `flowvane features` or an earlier `learn` wrote",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE",
+                        help="directory to write; must not exist yet, or be a bundle")  # fmt: skip
+    parser.add_argument("--for", dest="lasting", type=_lasting, metavar="TIME",
+                        help="of -i: capture for so long, e.g. 24h, 30m or 7d")  # fmt: skip
+    parser.add_argument("--flows", type=_whole(1), metavar="N",
+                        help="of -i: capture until so many flows have ended")  # fmt: skip
+    parser.add_argument(
+        "--exclude", nargs="+", action="extend", default=[], metavar="ID|ADDRESS|FILE",
+        help="learn nothing from this pattern or host; a file has one a line",
+    )  # fmt: skip
+    parser.add_argument(
+        "--include", nargs="+", action="extend", default=[], metavar="ID|ADDRESS|FILE",
+        help="this pattern or host is normal here: count all of its flows",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fpr", type=_share, default=defaults.FALSE_POSITIVE_RATE, metavar="P",
+        help="smallest share of benign flows that may be alerted with this model; decides how "
+        "much traffic is needed (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--schema", choices=sorted(SCHEMAS), default="flow",
+                        help="feature set (%(default)s)")  # fmt: skip
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="us",
+                        help="of -r and -i: what times are measured on (%(default)s)")  # fmt: skip
+    _early_arguments(parser)
+    _meter_argument(parser)
+    _model_argument(parser)
+    parser.add_argument("--seed", type=_whole(0), default=0, help="of all randomness (%(default)s)")
+    parser.add_argument("--epochs", type=_whole(1), help="at most this many (as many as help)")
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="go on with what was interrupted: the capture, from BUNDLE.flows, or the training, "
+        "from BUNDLE.checkpoint",
+    )  # fmt: skip
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no table")
+    parser.set_defaults(run=run_learn)
 
 
 def _run_parser(commands: Commands) -> None:
@@ -272,6 +340,13 @@ def _features_parser(commands: Commands) -> None:
         "--clock", choices=tuple(CLOCKS), default="us",
         help="what times are measured on: us, or ms as the models that ship do (%(default)s)",
     )  # fmt: skip
+    _early_arguments(parser)
+    _meter_argument(parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run_features)
+
+
+def _early_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--early-age", type=_positive, nargs="+", action="extend", default=[], metavar="S",
         help="write a row, too, of a flow that goes on when it is so many seconds old; schema "
@@ -282,9 +357,6 @@ def _features_parser(commands: Commands) -> None:
         help="the same when it has so many packets; a model that is trained on such rows has "
         "triage and run report flows so, too (never)",
     )  # fmt: skip
-    _meter_argument(parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
-    parser.set_defaults(run=run_features)
 
 
 def _models_parser(commands: Commands) -> None:
@@ -484,6 +556,13 @@ def _data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -
     )  # fmt: skip
 
 
+def run_learn(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane learn`."""
+    from sensor.learn import learn_site
+
+    return learn_site(args, _early(args, SCHEMAS[args.schema]), console)
+
+
 def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane run`."""
     from sensor.config.command import differences, of_run
@@ -610,42 +689,13 @@ def _early(args: argparse.Namespace, schema: Schema) -> EarlyReports:
 
 def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane features`."""
-    from sensor.captures import CaptureSpool, chain
-    from sensor.errors import OutputError
-    from sensor.featurefile import feature_columns, open_writer
-    from sensor.meter.base import packets_of
-    from sensor.meter.choice import open_meter
-    from sensor.pipeline import measure
-    from sensor.triage import files_of, open_captures, tell_forgotten
+    from sensor.measuring import Wanted, measure_captures
 
     schema = SCHEMAS[args.schema]
-    early = _early(args, schema)
-    writer = open_writer(args.output, schema)
-    forgotten: Counter[str] = Counter()
-    try:
-        with CaptureSpool() as spool:
-            captures, problems = open_captures(args.captures, spool, console)
-            chains = chain(captures, schema.meter.idle_timeout_s * 1_000_000)
-            meter = open_meter(
-                chains, schema.meter, CLOCKS[args.clock], early=early, wanted=args.meter,
-                warn=console.warn,
-            )  # fmt: skip
-            clock_us = max(meter.clock_us, CLOCKS[args.clock])
-            total = sum(each.packets for each in chains)
-            with console.progress("measuring", total) as advance:
-                for measured in measure(meter, schema, clock_us, forgotten):
-                    seen_in = files_of(measured.flows, chains)
-                    writer.write(feature_columns(measured, schema, seen_in))
-                    advance(packets_of(measured.flows))
-            for line in meter.counters.problems:
-                console.error(line)
-            tell_forgotten(forgotten, console)
-        writer.close(Measurement.of(schema, clock_us, meter.early))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{args.output}: cannot be written: {reason}") from error
-    console.say(f"{meter.counters.flows} flows of {len(captures)} captures in {args.output}")
-    return ExitCode.INPUT if problems or meter.counters.problems else ExitCode.OK
+    wanted = Wanted(schema, CLOCKS[args.clock], _early(args, schema), args.meter)
+    written = measure_captures(args.captures, wanted, args.output, console)
+    console.say(f"{written.flows} flows of {written.captures} captures in {args.output}")
+    return ExitCode.OK if written.whole else ExitCode.INPUT
 
 
 def run_models(args: argparse.Namespace, console: Console) -> ExitCode:
