@@ -21,9 +21,9 @@ CLOCKS = {"us": 1, "ms": 1000}
 """Microseconds of a tick of the clocks that features can be measured on."""
 
 if TYPE_CHECKING:
-    from models.detector import Detector
     from sensor.config.keys import Config
     from sensor.feed import AlertFeed
+    from sensor.triage import Loaded, Triaging
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -117,11 +117,14 @@ def _meter_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _scoring_arguments(parser: argparse.ArgumentParser) -> None:
+def _scored_by_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--model", default=defaults.MODEL, metavar="NAME|DIR",
         help="a model that ships (see `flowvane models`) or a bundle directory (%(default)s)",
     )  # fmt: skip
+
+
+def _scoring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fpr", type=float, default=defaults.FALSE_POSITIVE_RATE, metavar="P",
         help="share of benign flows that may be alerted (%(default)s)",
@@ -308,6 +311,13 @@ def _triage_parser(commands: Commands) -> None:
         "for each one that does not fit.",
     )  # fmt: skip
     _captures_argument(parser)
+    models = parser.add_mutually_exclusive_group()
+    _scored_by_argument(models)
+    models.add_argument(
+        "--self", dest="self_fit", action="store_true",
+        help="no model at hand: fit one on the captures themselves, and show what stands out in "
+        "them (docs/learn.md)",
+    )  # fmt: skip
     _scoring_arguments(parser)
     parser.add_argument(
         "--suppress", type=Path, metavar="FILE",
@@ -611,39 +621,38 @@ def run_config(args: argparse.Namespace, console: Console) -> ExitCode:
     return show(args, console)
 
 
+def _triage_model(args: argparse.Namespace, console: Console) -> Triaging:
+    """The model that scores: one at hand, or with --self one fitted on the captures."""
+    if args.self_fit:
+        from sensor.selftriage import fit_on
+
+        return fit_on(args.captures, args.fpr, args.meter, console)
+    from sensor.model import StoredModel
+
+    return StoredModel(args.model, args.fpr)
+
+
 def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane triage`."""
-    from models.manifest import BundleError, read
     from sensor.allocator import one_heap
-    from sensor.errors import ModelError
-    from sensor.feed import AlertFeed
-    from sensor.grouping import Groups
     from sensor.outputs.regular import RegularFile
     from sensor.suppress import Suppression
     from sensor.triage import triage
-    from sensor.verdict import Verdict, check_rate
 
     one_heap()
-    try:
-        model = read(args.model)
-    except BundleError as error:
-        raise ModelError(str(error)) from error
-    check_rate(args.fpr, model.name, model.calibration)
+    model = _triage_model(args, console)
     suppression = Suppression(args.suppress) if args.suppress else None
 
-    def ready() -> tuple[Detector, AlertFeed]:
+    def ready() -> tuple[Loaded, AlertFeed]:
         """The model and what decides on its alerts, loaded with all that scores."""
-        from models.bundle import assemble
-        from sensor.caches import keep_compiled
+        from sensor.feed import AlertFeed
+        from sensor.grouping import Groups
+        from sensor.verdict import Verdict
 
-        keep_compiled()
-        try:
-            detector = assemble(model)
-        except BundleError as error:
-            raise ModelError(str(error)) from error
+        loaded = model.load()
         groups = Groups() if args.group else None
-        verdict = Verdict(detector, args.fpr)
-        return detector, AlertFeed(verdict, suppression=suppression, groups=groups)
+        verdict = Verdict(loaded, args.fpr)
+        return loaded, AlertFeed(verdict, suppression=suppression, groups=groups)
 
     output = RegularFile(args.log_dir / "eve.json")
     try:

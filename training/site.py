@@ -31,7 +31,7 @@ from training.rows import Role, TableRows
 from training.sitepatterns import Grouped, Pattern, group, listed, touching
 from training.sitereference import histogram, reference
 from training.siterows import SiteRows, address_keys
-from training.sitesupport import Support, Traffic, weigh
+from training.sitesupport import Support, Traffic, mixed, weigh
 
 TRAINED, VALIDATED = 0.6, 0.1
 """Shares of the flows, the earliest first; the rest calibrates."""
@@ -40,6 +40,8 @@ MOST_VALIDATED = 1 << 14
 MOST_CALIBRATED = 1 << 16
 """Flows at most, drawn at random from more; of 131,072 every sort that matters is well covered."""
 LEAST_TRAINED = 500
+LEAST_IN_FOLD = 250
+"""Flows that each of two models is trained on, and scores, where no traffic but the scored is."""
 LEAST_EXCEEDED = 3
 """Calibration flows that should lie above the threshold of the rate that is promised."""
 _FEW_ROWS = 20_000
@@ -89,7 +91,7 @@ class Learned:
     Attributes:
         detector: the model, its provenance with all that follows.
         flows: read.
-        set_aside: share of them that bursts were cut by.
+        set_aside: share of them that is in bursts.
         excluded: flows that a person excluded.
         patterns: the most suspicious ones, those set aside first.
     """
@@ -165,7 +167,7 @@ def learn(
     learned = Learned(
         detector=detector,
         flows=len(seen.traffic),
-        set_aside=float(np.where(burst, 1.0 - share, 0.0).mean()),
+        set_aside=float((burst & (share == 0.0)).mean()),
         excluded=int(excluded.sum()),
         patterns=listed(source, seen.grouped, seen.support),
     )
@@ -175,6 +177,75 @@ def learn(
         "score": histogram(detector.calibration.scores.astype(np.float64)),
     }
     return learned
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Two models of one capture, each for the flows that the other was trained on.
+
+    Attributes:
+        detectors: each trained on one fold and calibrated on the other.
+        fold: ``[N]``, 0 or 1: the one that each flow is in; :attr:`detectors` has the other's
+            model at this place.
+        set_aside: as in :class:`Learned`.
+    """
+
+    detectors: tuple[Detector, Detector]
+    fold: NDArray[np.uint8]
+    set_aside: float
+
+
+def cross_fit(
+    source: SiteRows, *, name: str, seed: int, clock_us: int, fpr: float,
+    early: EarlyReports = NEVER_EARLY, config: FitConfig | None = None,
+    observers: Sequence[Observer] = (),
+) -> CrossFit:  # fmt: skip
+    """Fit on flows that are to be scored themselves.
+
+    A model scores what it was trained on too well, so there are two, and what a host did within a
+    span of time is scored by the one that did not see it. Bursts are set aside as in
+    :func:`learn`; where the scored flows rank is told by the others.
+
+    Raises:
+        TooLittleTraffic: there are too few flows.
+    """
+    seen, kind = look(source), KINDS[DEFAULT_KIND]
+    rng = np.random.default_rng(seed)
+    host = np.where(seen.grouped.by_source, seen.traffic.src, seen.traffic.dst)
+    fold = (mixed(host, seen.traffic.spans) % np.uint64(2)).astype(np.uint8)
+    drawn = rng.random(source.count) < seen.support.share
+    _check_folds(source.count, drawn, fold, fpr)
+    detectors = []
+    for scored in (0, 1):
+        roles = np.where(fold == scored, Role.CALIBRATION, Role.SAMPLE).astype(np.uint8)
+        stops = rng.random(source.count) < VALIDATED
+        roles[(roles == Role.SAMPLE) & stops] = Role.VALIDATION
+        roles[~drawn] = Role.ASIDE
+        _limit(roles, rng)
+        rows, roles = _gathered(source, roles)
+        detectors.append(fit(
+            source.schema, source.schema.select(live=True, testbed=False), TableRows(rows),
+            name=name, seed=seed, clock_us=clock_us, early=early, kind=kind,
+            network=sizes("site", kind), roles=roles, observers=observers,
+            config=config or site_config(kind, int((roles == Role.SAMPLE).sum())),
+        ))  # fmt: skip
+    aside = float(seen.support.burst.mean())
+    return CrossFit((detectors[0], detectors[1]), fold, aside)
+
+
+def _check_folds(flows: int, drawn: NDArray[np.bool_], fold: NDArray[np.uint8], fpr: float) -> None:
+    """Refuse too few flows to fit on twice.
+
+    Raises:
+        TooLittleTraffic: they are.
+    """
+    least = max(LEAST_IN_FOLD, math.ceil(1 / fpr))
+    smaller = min(int((drawn & (fold == each)).sum()) for each in (0, 1))
+    if smaller < least:
+        raise TooLittleTraffic(
+            f"{flows:,} flows are too few to fit a model on: of hosts and times apart there are "
+            f"{smaller:,} in the smaller half, {least:,} are needed; give a model with --model"
+        )
 
 
 def site_config(kind: ModelKind[Any], trained: int) -> FitConfig:
@@ -219,6 +290,12 @@ def roles_of(
     roles[end_us <= first] = Role.SAMPLE
     whole = (roles == Role.CALIBRATION) & ~seen.support.burst & ~excluded
     roles[~(whole | drawn)] = Role.ASIDE
+    _limit(roles, rng)
+    return roles
+
+
+def _limit(roles: NDArray[np.uint8], rng: np.random.Generator) -> None:
+    """Draw as many of each role as are of use, in place."""
     for role, most in (
         (Role.SAMPLE, MOST_TRAINED),
         (Role.VALIDATION, MOST_VALIDATED),
@@ -227,7 +304,6 @@ def roles_of(
         at = np.flatnonzero(roles == role)
         if len(at) > most:
             roles[rng.permutation(at)[most:]] = Role.ASIDE
-    return roles
 
 
 def _cuts(end_us: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -7,10 +7,10 @@ of its occasions, counted by sources and by destinations, whichever are fewer. S
 of one scanner are one occasion, and so is a flood from ten thousand forged addresses on one host.
 
 A flow is unsupported if either description has too little support. Where one host within one span
-has many unsupported flows, they are a *burst*, which counts as :data:`BURST_COUNTS` flows: so many
-of it are drawn at random, the others set aside. A few unsupported flows are what rare, honest
-traffic looks like, and stay. Of supported flows a host within a span counts for :data:`ALIKE` of a
-kind at most; the others are left out of the training, not out of the calibration.
+has many unsupported flows, they are a *burst*, which is set aside: nothing is learnt from it. A few
+unsupported flows are what rare, honest traffic looks like, and stay. Of supported flows a host
+within a span counts for :data:`ALIKE` of a kind at most; the others are left out of the training,
+not out of the calibration.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ LEAST_SUPPORT = 3
 """Occasions that a description needs."""
 BURST = 20
 """Unsupported flows of a host within a span that are a burst."""
-BURST_COUNTS = 5
-"""Flows that a burst counts for."""
 ALIKE = 50
 """Flows of one description, host and span that are learnt from."""
 SPANS = 24
@@ -126,7 +124,7 @@ class Support:
     Attributes:
         what, how: support of its descriptions.
         burst: ``[N]`` bool, whether it is part of one.
-        share: how much it counts, above 0 and at most 1: the chance of being learnt from.
+        share: how much it counts, 0 in a burst, at most 1: the chance of being learnt from.
     """
 
     what: NDArray[np.int64]
@@ -154,7 +152,7 @@ def weigh(traffic: Traffic) -> Support:
     alike = np.maximum(
         sums(mixed(traffic.what, by_src), ~burst), sums(mixed(traffic.what, by_dst), ~burst)
     )
-    share = np.where(burst, BURST_COUNTS / np.maximum(together, 1), ALIKE / np.maximum(alike, 1))
+    share = np.where(burst, 0.0, ALIKE / np.maximum(alike, 1))
     return Support(what, how, burst, np.minimum(1.0, share))
 
 
