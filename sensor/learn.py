@@ -15,6 +15,7 @@ from rich.text import Text
 from features.encoder import NotFinite
 from features.registry import SCHEMAS
 from features.schema import EarlyReports
+from models.manifest import MANIFEST
 from sensor.caches import keep_compiled
 from sensor.errors import ExitCode, OutputError, UsageError
 from sensor.livefeatures import FlowFolder, capture_flows
@@ -67,6 +68,7 @@ def _check(args: argparse.Namespace, early: EarlyReports) -> None:
 
     Raises:
         UsageError: they do not.
+        OutputError: what is to be written is there, and is no bundle.
     """
     if args.interfaces and args.lasting is None and args.flows is None:
         raise UsageError("-i: say for how long with --for or --flows, e.g. --for 24h")
@@ -74,6 +76,10 @@ def _check(args: argparse.Namespace, early: EarlyReports) -> None:
         raise UsageError("--for, --flows: only with -i; files are read to their end")
     if args.feature_files and early:
         raise UsageError("--early-age, --early-packets: not with --features: the files say it")
+    if args.output.exists() and not (args.output / MANIFEST).is_file():
+        raise OutputError(
+            f"{args.output}: exists and is not a model bundle; name another directory"
+        )
     if kind_named(args.model).supervised:
         raise UsageError(f"--model {args.model}: learns from labelled attacks, a site has none")
 
