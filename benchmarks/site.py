@@ -270,11 +270,12 @@ def million(benign: Archive, work: Path) -> dict[str, Any]:
         subprocess.run([sys.executable, *command, f"{folder}/bundle"], check=True)
         took_s = time.monotonic() - begun
         noted = json.loads((Path(folder) / "bundle" / "manifest.json").read_text())["provenance"]
-    peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "flows": MILLION,
         "seconds": round(took_s, 1),
-        "peak_mib": round(peak_kb / 1024),
+        "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "peak_mib": round(used.ru_maxrss / 1024),
         "rows": noted["rows"],
         "load_average": os.getloadavg()[0],
         "cpus": os.cpu_count(),

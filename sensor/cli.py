@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Learns what normal network flows look like and writes those that do not fit "
         "to an EVE-JSON log.",
         epilog="Exit codes: 0 done, 2 usage, 3 an input was not read in full, 4 model, 5 output, "
-        "6 data set, 130 interrupted (docs/exit-codes.md).",
+        "6 data set or too little traffic, 130 interrupted (docs/exit-codes.md).",
     )
     parser.add_argument("--version", action="version", version=f"flowvane {version('flowvane')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -6,15 +6,16 @@
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
 _shtab_flowvane_config_subparsers=(dump check schema docs)
-_shtab_flowvane_subparsers=(run config triage features models schemas explore explain train evaluate sweep)
+_shtab_flowvane_subparsers=(learn run config triage features models schemas explore explain train evaluate sweep)
 
+_shtab_flowvane_learn_option_strings=(-h --help -r --read -i --interface --features -o --output --for --flows --exclude --include --fpr --schema --clock --early-age --early-packets --meter --model --seed --epochs --resume -q --quiet)
 _shtab_flowvane_run_option_strings=(-h --help -i --interface -c --config --set -T --test --dump-config -v --verbose --model --fpr -l --log-dir --threads --most-flows --linger --buffer --stop-within --meter --pidfile)
 _shtab_flowvane_config_dump_option_strings=(-h --help -c --config --set -o --output)
 _shtab_flowvane_config_check_option_strings=(-h --help)
 _shtab_flowvane_config_schema_option_strings=(-h --help -o --output)
 _shtab_flowvane_config_docs_option_strings=(-h --help -o --output)
 _shtab_flowvane_config_option_strings=(-h --help)
-_shtab_flowvane_triage_option_strings=(-h --help -r --read --model --fpr -l --log-dir --suppress --group --meter -q --quiet)
+_shtab_flowvane_triage_option_strings=(-h --help -r --read --model --self --fpr -l --log-dir --suppress --group --meter -q --quiet)
 _shtab_flowvane_features_option_strings=(-h --help -r --read --schema -o --output --clock --early-age --early-packets --meter -q --quiet)
 _shtab_flowvane_models_option_strings=(-h --help)
 _shtab_flowvane_schemas_option_strings=(-h --help -o --output)
@@ -25,6 +26,14 @@ _shtab_flowvane_evaluate_option_strings=(-h --help --model --dataset --data -q -
 _shtab_flowvane_sweep_option_strings=(-h --help --model --dataset --data -q --quiet --features --learning-rates --epochs --latents --seeds -o --output)
 _shtab_flowvane_option_strings=(-h --help --version)
 
+_shtab_flowvane_learn__r_COMPGEN=_flowvane_file
+_shtab_flowvane_learn___read_COMPGEN=_flowvane_file
+_shtab_flowvane_learn__i_COMPGEN=_flowvane_interfaces
+_shtab_flowvane_learn___interface_COMPGEN=_flowvane_interfaces
+_shtab_flowvane_learn___features_COMPGEN=_flowvane_file
+_shtab_flowvane_learn__o_COMPGEN=_flowvane_dir
+_shtab_flowvane_learn___output_COMPGEN=_flowvane_dir
+_shtab_flowvane_learn___model_COMPGEN=_flowvane_kind
 _shtab_flowvane_run__i_COMPGEN=_flowvane_interfaces
 _shtab_flowvane_run___interface_COMPGEN=_flowvane_interfaces
 _shtab_flowvane_run__c_COMPGEN=_flowvane_file
@@ -81,6 +90,9 @@ _shtab_flowvane_sweep___data_COMPGEN=_flowvane_dir
 _shtab_flowvane_sweep__o_COMPGEN=_flowvane_file
 _shtab_flowvane_sweep___output_COMPGEN=_flowvane_file
 
+_shtab_flowvane_learn___schema_choices=(cicids2017 flow kdd unsw-nb15)
+_shtab_flowvane_learn___clock_choices=(us ms)
+_shtab_flowvane_learn___meter_choices=(compiled stock)
 _shtab_flowvane_run___meter_choices=(compiled stock)
 _shtab_flowvane_config_pos_0_choices=(dump check schema docs)
 _shtab_flowvane_triage___meter_choices=(compiled stock)
@@ -92,8 +104,22 @@ _shtab_flowvane_train___schema_choices=(cicids2017 flow kdd unsw-nb15)
 _shtab_flowvane_train___clock_choices=(us ms)
 _shtab_flowvane_evaluate___features_choices=(live all header)
 _shtab_flowvane_sweep___features_choices=(live all)
-_shtab_flowvane_pos_0_choices=(run config triage features models schemas explore explain train evaluate sweep)
+_shtab_flowvane_pos_0_choices=(learn run config triage features models schemas explore explain train evaluate sweep)
 
+_shtab_flowvane_learn__h_nargs=0
+_shtab_flowvane_learn___help_nargs=0
+_shtab_flowvane_learn__r_nargs=+
+_shtab_flowvane_learn___read_nargs=+
+_shtab_flowvane_learn__i_nargs=+
+_shtab_flowvane_learn___interface_nargs=+
+_shtab_flowvane_learn___features_nargs=+
+_shtab_flowvane_learn___exclude_nargs=+
+_shtab_flowvane_learn___include_nargs=+
+_shtab_flowvane_learn___early_age_nargs=+
+_shtab_flowvane_learn___early_packets_nargs=+
+_shtab_flowvane_learn___resume_nargs=0
+_shtab_flowvane_learn__q_nargs=0
+_shtab_flowvane_learn___quiet_nargs=0
 _shtab_flowvane_run__h_nargs=0
 _shtab_flowvane_run___help_nargs=0
 _shtab_flowvane_run__i_nargs=+
@@ -118,6 +144,7 @@ _shtab_flowvane_triage__h_nargs=0
 _shtab_flowvane_triage___help_nargs=0
 _shtab_flowvane_triage__r_nargs=+
 _shtab_flowvane_triage___read_nargs=+
+_shtab_flowvane_triage___self_nargs=0
 _shtab_flowvane_triage___group_nargs=0
 _shtab_flowvane_triage__q_nargs=0
 _shtab_flowvane_triage___quiet_nargs=0
