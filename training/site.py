@@ -284,10 +284,13 @@ def roles_of(
     rng = np.random.default_rng(seed)
     end_us = seen.traffic.end_us
     drawn = ~excluded & (rng.random(len(end_us)) < share)
-    first, second = _cuts(end_us[drawn])
-    roles = np.full(len(end_us), Role.CALIBRATION, np.uint8)
-    roles[end_us <= second] = Role.VALIDATION
-    roles[end_us <= first] = Role.SAMPLE
+    order = np.argsort(end_us, kind="stable")
+    before = np.cumsum(drawn[order])
+    first, second = (part * before[-1] for part in (TRAINED, TRAINED + VALIDATED))
+    roles = np.empty(len(end_us), np.uint8)
+    roles[order] = np.where(
+        before <= first, Role.SAMPLE, np.where(before <= second, Role.VALIDATION, Role.CALIBRATION)
+    )
     whole = (roles == Role.CALIBRATION) & ~seen.support.burst & ~excluded
     roles[~(whole | drawn)] = Role.ASIDE
     _limit(roles, rng)
@@ -304,13 +307,6 @@ def _limit(roles: NDArray[np.uint8], rng: np.random.Generator) -> None:
         at = np.flatnonzero(roles == role)
         if len(at) > most:
             roles[rng.permutation(at)[most:]] = Role.ASIDE
-
-
-def _cuts(end_us: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The last times of what is trained on, and of what stops the training."""
-    if not len(end_us):
-        return np.zeros(2, np.int64)
-    return np.quantile(end_us, [TRAINED, TRAINED + VALIDATED], method="lower").astype(np.int64)
 
 
 def _check(traffic: Traffic, roles: NDArray[np.uint8], fpr: float) -> None:
