@@ -54,7 +54,7 @@ def learn_site(args: argparse.Namespace, early: EarlyReports, console: Console) 
     try:
         learned = _learn(args, paths, console)
     except (TooFewRows, NotFinite, RowsError) as error:
-        place = "" if isinstance(error, RowsError) else f"{_shown(paths)}: "
+        place = "" if isinstance(error, RowsError) else f"{_shown(args, paths)}: "
         console.error(f"{place}{error}")
         return ExitCode.DATASET
     except NoSuchPattern as error:
@@ -122,8 +122,10 @@ def _from_interfaces(args: argparse.Namespace, wanted: Wanted, console: Console)
     return folder.files
 
 
-def _shown(paths: Sequence[Path]) -> str:
-    return str(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
+def _shown(args: argparse.Namespace, paths: Sequence[Path]) -> str:
+    if len(paths) == 1:
+        return str(paths[0])
+    return f"{len(paths)} files" if args.feature_files else str(_folder(args))
 
 
 # Learning

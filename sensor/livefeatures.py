@@ -79,6 +79,12 @@ class FlowFolder:
         """The feature files, in the order in which they were written."""
         return sorted(self.path.glob("flows-*.parquet"))
 
+    def enough(self, lasting_s: float | None, flows: int | None) -> bool:
+        """Whether so many seconds or flows were captured."""
+        return (lasting_s is not None and self.progress.seconds >= lasting_s) or (
+            flows is not None and self.progress.flows >= flows
+        )
+
     def next_file(self) -> Path:
         """Name of the next one."""
         return self.path / f"flows-{self.progress.parts + 1:05d}.parquet"
@@ -148,6 +154,8 @@ def capture_flows(
         OutputError: a file cannot be written.
         KeyboardInterrupt: SIGINT or SIGTERM came; all that had come in by then is written.
     """
+    if folder.enough(lasting_s, flows):
+        return
     taps = [Tap(name) for name in names]
     check(taps)
     requests = Requests()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import ipaddress
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,7 +55,7 @@ class Pattern:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        return dict(self.__dict__)
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ def _whats(source: SiteRows, rows: FloatArray) -> list[str]:
 
 def touching(traffic: Traffic, address: str) -> NDArray[np.bool_]:
     """Which flows have this address on either side, ``[N]``."""
+    with suppress(ValueError):  # feature files have IPv6 addresses in full
+        address = ipaddress.ip_address(address).exploded
     (key,) = address_keys([address])
     touched: NDArray[np.bool_] = (traffic.src == key) | (traffic.dst == key)
     return touched

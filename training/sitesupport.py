@@ -37,21 +37,27 @@ LONGEST_SPAN_US = 3_600_000_000
 _WHAT: dict[str, tuple[str, ...]] = {
     "flow": ("proto", "state", "icmp_kind", "application_protocol", "dst_port_class", "src_packets",
              "dst_packets", "src_bytes", "dst_bytes"),
+    "unsw-nb15": ("proto", "service", "state", "spkts", "dpkts", "sbytes", "dbytes"),
+    "kdd": ("protocol_type", "service", "flag", "src_bytes", "dst_bytes"),
+    "cicids2017": ("Destination Port", "Total Fwd Packets", "Total Backward Packets",
+                   "Total Length of Fwd Packets", "Total Length of Bwd Packets"),
 }  # fmt: skip
 _HOW: dict[str, tuple[str, ...]] = {
     "flow": ("src_flows_10s", "src_failed_10m", "src_peers_10s", "src_services_10s",
              "dst_flows_10s", "dst_failed_10m", "dst_peers_10s"),
+    "unsw-nb15": ("ct_srv_src", "ct_srv_dst", "ct_src_ltm", "ct_dst_ltm"),
+    "kdd": ("count", "serror_rate", "rerror_rate", "dst_host_count", "dst_host_same_srv_rate"),
+    "cicids2017": ("SYN Flag Count", "RST Flag Count", "FIN Flag Count"),
 }  # fmt: skip
 
 
 def described_by(schema: Schema) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the features that say what a flow is, and how its hosts behave."""
-    if schema.name in _WHAT:
-        return _WHAT[schema.name], _HOW[schema.name]
-    names = schema.select(live=True, testbed=False)
-    kinds = {feature.name: feature.kind for feature in schema.features}
-    what = tuple(name for name in names if kinds[name] is Kind.CATEGORICAL)
-    return what, tuple(name for name in names if kinds[name] is Kind.COUNT)
+    """Names of the features that say what a flow is, and how its hosts behave.
+
+    Of a schema that is not known here, the categories say both.
+    """
+    categories = tuple(f.name for f in schema.features if f.live and f.kind is Kind.CATEGORICAL)
+    return _WHAT.get(schema.name, categories), _HOW.get(schema.name, categories)
 
 
 def coarse(schema: Schema, names: tuple[str, ...], rows: FloatArray) -> NDArray[np.int16]:

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from features.schema import FloatArray
+from features.registry import SCHEMAS
+from features.schema import FloatArray, Schema
 from models.kinds import KINDS
 from models.recipe import FitConfig
 from tests.helpers import TOY, toy_rows
@@ -26,7 +27,16 @@ from training.site import (
 from training.sitepatterns import group, listed
 from training.sitereference import histogram, reference
 from training.siterows import SiteTable, address_keys, microseconds
-from training.sitesupport import ALIKE, BURST, LEAST_SUPPORT, Traffic, coarse, mixed, weigh
+from training.sitesupport import (
+    ALIKE,
+    BURST,
+    LEAST_SUPPORT,
+    Traffic,
+    coarse,
+    described_by,
+    mixed,
+    weigh,
+)
 
 QUICK = FitConfig(epochs=1)
 HOUR_US = 3_600_000_000
@@ -61,6 +71,21 @@ def scan(flows: int = 300) -> Traffic:
 def forged_flood(flows: int = 300) -> Traffic:
     at = np.arange(flows)
     return traffic(5000 + at, np.full(flows, 1000), np.full(flows, 30), np.full(flows, 200))
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=list(SCHEMAS))
+def test_what_describes_flows_can_be_measured(schema: Schema) -> None:
+    features = {feature.name: feature for feature in schema.features}
+    for names in described_by(schema):
+        assert names
+        assert all(features[name].live for name in names)
+
+
+def test_equal_times_leave_no_part_empty() -> None:
+    site = toy_site()
+    same = SiteTable(TOY, site.rows, site.who.assign(end=site.who["end"].iloc[0]))
+    roles = roles_of(look(same), np.ones(same.count), np.zeros(same.count, bool), seed=0)
+    assert np.bincount(roles).tolist() == [0, 900, 150, 450]
 
 
 @pytest.mark.parametrize("attack", [scan, forged_flood])
@@ -198,6 +223,9 @@ def test_patterns_are_named_alike_on_every_run() -> None:
     mask = chosen_by(seen, [pattern.id])
     np.testing.assert_array_equal(np.flatnonzero(mask), 1500 + np.arange(60))
     np.testing.assert_array_equal(chosen_by(seen, ["10.9.9.9"]), mask)
+    longest = "2001:0db8:0000:0000:0000:0000:0000:0001"
+    six = SiteTable(TOY, both.rows, both.who.assign(src_ip=longest))
+    assert chosen_by(look(six), ["2001:db8::1"]).all()
     with pytest.raises(NoSuchPattern, match=r"10\.9\.9\.8: no pattern has this id"):
         chosen_by(seen, ["10.9.9.8"])
     learned = learn(
