@@ -13,6 +13,7 @@ from features.registry import SCHEMAS
 from features.schema import NEVER_EARLY, EarlyReports, Feature, FloatArray, Schema
 from models.calibration import Calibration
 from models.detector import Scores
+from models.reference import Reference
 from sensor.caches import keep_compiled
 from sensor.errors import InputError
 from sensor.measuring import Wanted, measure_captures
@@ -52,6 +53,7 @@ class CrossFitted:
         self.columns: NDArray[np.intp] = one.columns
         fewer = min(one, other, key=lambda detector: detector.calibration.count)
         self.calibration: Calibration = fewer.calibration
+        self.reference: Reference | None = fewer.reference
         self.set_aside = fitted.set_aside
 
     def load(self) -> CrossFitted:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from features.flows import FlowBatch, join_flows
 from features.schema import Feature, FloatArray
 from models.calibration import Calibration
+from models.reference import Reference
 from sensor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -158,6 +159,10 @@ class Explains(Protocol):
     @property
     def columns(self) -> NDArray[np.intp]:
         """Where rows have them."""
+
+    @property
+    def reference(self) -> Reference | None:
+        """How they are distributed among benign flows, if that is known."""
 
     def expected(self, rows: FloatArray) -> FloatArray:
         """What it expects of each feature, ``[B, U]``."""

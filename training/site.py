@@ -29,7 +29,6 @@ from training.loop import Observer
 from training.recipes import sizes
 from training.rows import Role, TableRows
 from training.sitepatterns import Grouped, Pattern, group, listed, touching
-from training.sitereference import histogram, reference
 from training.siterows import SiteRows, address_keys
 from training.sitesupport import Support, Traffic, mixed, weigh
 
@@ -172,10 +171,6 @@ def learn(
         patterns=listed(source, seen.grouped, seen.support),
     )
     detector.provenance["site"] = _noted(learned, seen, choice)
-    detector.provenance["reference"] = {
-        "features": reference(detector.schema, detector.encoder.names, rows[roles == Role.SAMPLE]),
-        "score": histogram(detector.calibration.scores.astype(np.float64)),
-    }
     return learned
 
 

@@ -25,7 +25,6 @@ from training.site import (
     roles_of,
 )
 from training.sitepatterns import group, listed
-from training.sitereference import histogram, reference
 from training.siterows import SiteTable, address_keys, microseconds
 from training.sitesupport import (
     ALIKE,
@@ -236,7 +235,6 @@ def test_patterns_are_named_alike_on_every_run() -> None:
     assert learned.set_aside == 0.0
     noted = learned.detector.provenance
     assert noted["site"]["exclude"] == [pattern.id]
-    assert set(noted["reference"]["features"]) == set(learned.detector.encoder.names)
 
 
 def test_what_was_scored_was_not_learnt_from() -> None:
@@ -251,17 +249,3 @@ def test_what_was_scored_was_not_learnt_from() -> None:
     assert [each.calibration.count for each in fitted.detectors] == counts
     with pytest.raises(TooLittleTraffic, match="300 flows are too few to fit a model on"):
         cross_fit(toy_site(300), name="x", seed=0, clock_us=1, fpr=0.01)
-
-
-# Reference
-
-
-def test_shares_of_the_reference_add_up() -> None:
-    rows = toy_rows(1000)
-    spread = reference(TOY, TOY.names, rows)
-    for name, each in spread.items():
-        assert sum(each["shares"]) == pytest.approx(1.0, abs=1e-5), name
-        if "cuts" in each:
-            assert each["cuts"] == sorted(set(each["cuts"]))
-            assert len(each["shares"]) == len(each["cuts"]) + 1
-    assert histogram(np.zeros(10)) == {"cuts": [0.0], "shares": [1.0, 0.0]}
