@@ -193,7 +193,7 @@ class Watch:
 
 
 def read_meter(
-    flood: Flood, path: Path, options: Options, model: str, fpr: float
+    flood: Flood, path: Path, options: Options, name: str, fpr: float
 ) -> tuple[MeterCounters, Watch, int]:
     """The compiled meter alone."""
     meter = CompiledMeter(chains_of(flood, path), SCHEMAS["kdd"].meter, 1, options)
@@ -236,25 +236,24 @@ class Dropped:
 
 
 def read_triage(
-    flood: Flood, path: Path, options: Options, model: str, fpr: float
+    flood: Flood, path: Path, options: Options, name: str, fpr: float
 ) -> tuple[MeterCounters, Watch, int]:
     """What ``flowvane triage`` does with a capture, but for writing the alerts."""
-    from models.bundle import assemble
-    from models.manifest import read
     from sensor.allocator import one_heap
     from sensor.feed import AlertFeed
+    from sensor.model import StoredModel
     from sensor.triage import TriageSummary, score_chains
     from sensor.verdict import Verdict
 
     def ready() -> tuple[Detector, AlertFeed]:
-        detector = assemble(stored)
+        detector = model.load()
         return detector, AlertFeed(Verdict(detector, fpr))
 
     one_heap()
-    stored, watch, chains = read(model), Watch(), chains_of(flood, path)
-    meter = WatchedMeter(watch, chains, stored.schema.meter, stored.clock_us, options)
+    model, watch, chains = StoredModel(name, fpr), Watch(), chains_of(flood, path)
+    meter = WatchedMeter(watch, chains, model.schema.meter, model.clock_us, options)
     summary = TriageSummary()
-    for _ in score_chains(chains, meter, stored, ready, Dropped(watch), summary):
+    for _ in score_chains(chains, meter, model, ready, Dropped(watch), summary):
         pass
     summary.groups.table()
     return meter.counters, watch, summary.alerts

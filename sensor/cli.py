@@ -22,9 +22,9 @@ CLOCKS = {"us": 1, "ms": 1000}
 """Microseconds of a tick of the clocks that features can be measured on."""
 
 if TYPE_CHECKING:
-    from models.detector import Detector
     from sensor.config.keys import Config
     from sensor.feed import AlertFeed
+    from sensor.triage import Loaded, Triaging
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -36,10 +36,11 @@ def build_parser() -> argparse.ArgumentParser:
         description="Learns what normal network flows look like and writes those that do not fit "
         "to an EVE-JSON log.",
         epilog="Exit codes: 0 done, 2 usage, 3 an input was not read in full, 4 model, 5 output, "
-        "6 data set, 130 interrupted (docs/exit-codes.md).",
+        "6 data set or too little traffic, 130 interrupted (docs/exit-codes.md).",
     )
     parser.add_argument("--version", action="version", version=f"flowvane {version('flowvane')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _learn_parser(commands)
     _run_parser(commands)
     _config_parser(commands)
     _triage_parser(commands)
@@ -122,11 +123,14 @@ def _meter_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _scoring_arguments(parser: argparse.ArgumentParser) -> None:
+def _scored_by_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--model", default=defaults.MODEL, metavar="NAME|DIR",
         help="a model that ships (see `flowvane models`) or a bundle directory (%(default)s)",
     )  # fmt: skip
+
+
+def _scoring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fpr", type=float, default=defaults.FALSE_POSITIVE_RATE, metavar="P",
         help="share of benign flows that may be alerted (%(default)s)",
@@ -135,6 +139,75 @@ def _scoring_arguments(parser: argparse.ArgumentParser) -> None:
         "-l", "--log-dir", type=Path, default=Path(defaults.LOG_DIR), metavar="DIR",
         help="where eve.json is appended (current folder)",
     )  # fmt: skip
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _lasting(text: str) -> float:
+    """Parses a time like 90s, 30m, 24h or 7d; seconds."""
+    unit = _UNITS.get(text[-1:])
+    if unit is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90s, 30m, 24h or 7d")
+    return _positive(text[:-1]) * unit
+
+
+def _learn_parser(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "learn", help="learn what is normal on a network from its own traffic",
+        description="Fits a model on the earlier part of a network's own flows, calibrates it on "
+        "later ones, and writes a bundle for triage and run. What was seen from few hosts at few "
+        "times counts for little; the most suspicious of it is listed, for a person to exclude or "
+        "include (docs/learn.md).",
+    )  # fmt: skip
+    sources = parser.add_mutually_exclusive_group(required=True)
+    sources.add_argument(
+        "-r", "--read", dest="captures", type=Path, nargs="+", action="extend", metavar="FILE",
+        help="pcap or pcapng captures, also .gz or .xz",
+    )  # fmt: skip
+    sources.add_argument(
+        "-i", "--interface", dest="interfaces", nargs="+", action="extend", metavar="IFACE",
+        help="capture on these, until --for or --flows is reached",
+    )  # fmt: skip
+    sources.add_argument(
+        "--features", dest="feature_files", type=Path, nargs="+", action="extend",
+        metavar="FILE.parquet", help="what `flowvane features` or an earlier `learn` wrote",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE",
+                        help="directory to write; must not exist yet, or be a bundle")  # fmt: skip
+    parser.add_argument("--for", dest="lasting", type=_lasting, metavar="TIME",
+                        help="of -i: capture for so long, e.g. 24h, 30m or 7d")  # fmt: skip
+    parser.add_argument("--flows", type=_whole(1), metavar="N",
+                        help="of -i: capture until so many flows have ended")  # fmt: skip
+    parser.add_argument(
+        "--exclude", nargs="+", action="extend", default=[], metavar="ID|ADDRESS|FILE",
+        help="learn nothing from this pattern or host; a file has one a line",
+    )  # fmt: skip
+    parser.add_argument(
+        "--include", nargs="+", action="extend", default=[], metavar="ID|ADDRESS|FILE",
+        help="this pattern or host is normal here: count all of its flows",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fpr", type=_share, default=defaults.FALSE_POSITIVE_RATE, metavar="P",
+        help="smallest share of benign flows that may be alerted with this model; decides how "
+        "much traffic is needed (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--schema", choices=sorted(SCHEMAS), default="flow",
+                        help="feature set (%(default)s)")  # fmt: skip
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="us",
+                        help="of -r and -i: what times are measured on (%(default)s)")  # fmt: skip
+    _early_arguments(parser)
+    _meter_argument(parser)
+    _model_argument(parser)
+    parser.add_argument("--seed", type=_whole(0), default=0, help="of all randomness (%(default)s)")
+    parser.add_argument("--epochs", type=_whole(1), help="at most this many (as many as help)")
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="go on with what was interrupted: the capture, from BUNDLE.flows, or the training, "
+        "from BUNDLE.checkpoint",
+    )  # fmt: skip
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no table")
+    parser.set_defaults(run=run_learn)
 
 
 def _run_parser(commands: Commands) -> None:
@@ -254,6 +327,13 @@ def _triage_parser(commands: Commands) -> None:
         "and appends an EVE alert to DIR/eve.json for each one that does not fit.",
     )  # fmt: skip
     _captures_argument(parser)
+    models = parser.add_mutually_exclusive_group()
+    _scored_by_argument(models)
+    models.add_argument(
+        "--self", dest="self_fit", action="store_true",
+        help="no model at hand: fit one on the captures themselves, and show what stands out in "
+        "them (docs/learn.md)",
+    )  # fmt: skip
     _scoring_arguments(parser)
     parser.add_argument(
         "--suppress", type=Path, metavar="FILE",
@@ -288,6 +368,13 @@ def _features_parser(commands: Commands) -> None:
         "--clock", choices=tuple(CLOCKS), default="us",
         help="what times are measured on: us, or ms as the models that ship do (%(default)s)",
     )  # fmt: skip
+    _early_arguments(parser)
+    _meter_argument(parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run_features)
+
+
+def _early_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--early-age", type=_positive, nargs="+", action="extend", default=[], metavar="S",
         help="write a row, too, of a flow that goes on when it is so many seconds old; schema "
@@ -298,9 +385,6 @@ def _features_parser(commands: Commands) -> None:
         help="the same when it has so many packets; a model that is trained on such rows has "
         "triage and run report flows so, too (never)",
     )  # fmt: skip
-    _meter_argument(parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
-    parser.set_defaults(run=run_features)
 
 
 def _models_parser(commands: Commands) -> None:
@@ -500,6 +584,13 @@ def _data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -
     )  # fmt: skip
 
 
+def run_learn(args: argparse.Namespace, console: Console) -> ExitCode:
+    """`flowvane learn`."""
+    from sensor.learn import learn_site
+
+    return learn_site(args, _early(args, SCHEMAS[args.schema]), console)
+
+
 def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane run`."""
     from sensor.config.command import differences, of_run
@@ -564,41 +655,43 @@ def run_config(args: argparse.Namespace, console: Console) -> ExitCode:
     return show(args, console)
 
 
+def _triage_model(args: argparse.Namespace, console: Console) -> Triaging:
+    """The model that scores: one at hand, or with --self one fitted on the captures."""
+    if args.self_fit:
+        if args.logs:
+            raise UsageError("--self: fits on captures; give a model with --zeek-conn")
+        from sensor.selftriage import fit_on
+
+        return fit_on(args.captures, args.fpr, args.meter, console)
+    from sensor.model import StoredModel
+
+    model = StoredModel(args.model, args.fpr)
+    check_medium(model.name, model.schema, Medium.ZEEK_CONN if args.logs else Medium.PACKETS)
+    return model
+
+
 def run_triage(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane triage`."""
-    from models.manifest import BundleError, read
     from sensor.allocator import one_heap
-    from sensor.errors import ModelError
-    from sensor.feed import AlertFeed
-    from sensor.grouping import Groups
     from sensor.outputs.regular import RegularFile
     from sensor.suppress import Suppression
     from sensor.triage import TriageSummary, triage
-    from sensor.verdict import Verdict, check_rate
     from sensor.zeek.triage import triage_logs
 
     one_heap()
-    try:
-        model = read(args.model)
-    except BundleError as error:
-        raise ModelError(str(error)) from error
-    check_medium(model.name, model.schema, Medium.ZEEK_CONN if args.logs else Medium.PACKETS)
-    check_rate(args.fpr, model.name, model.calibration)
+    model = _triage_model(args, console)
     suppression = Suppression(args.suppress) if args.suppress else None
 
-    def ready() -> tuple[Detector, AlertFeed]:
+    def ready() -> tuple[Loaded, AlertFeed]:
         """The model and what decides on its alerts, loaded with all that scores."""
-        from models.bundle import assemble
-        from sensor.caches import keep_compiled
+        from sensor.feed import AlertFeed
+        from sensor.grouping import Groups
+        from sensor.verdict import Verdict
 
-        keep_compiled()
-        try:
-            detector = assemble(model)
-        except BundleError as error:
-            raise ModelError(str(error)) from error
+        loaded = model.load()
         groups = Groups() if args.group else None
-        verdict = Verdict(detector, args.fpr)
-        return detector, AlertFeed(verdict, suppression=suppression, groups=groups)
+        verdict = Verdict(loaded, args.fpr)
+        return loaded, AlertFeed(verdict, suppression=suppression, groups=groups)
 
     output = RegularFile(args.log_dir / "eve.json")
     summary: TriageSummary
@@ -644,18 +737,22 @@ def _early(args: argparse.Namespace, schema: Schema) -> EarlyReports:
 
 def run_features(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane features`."""
-    from sensor.rows import write_captures, write_logs
-
+    given = Medium.ZEEK_CONN if args.logs else Medium.PACKETS
     name = args.schema or ("zeek-conn" if args.logs else "unsw-nb15")
-    schema, given = SCHEMAS[name], Medium.ZEEK_CONN if args.logs else Medium.PACKETS
+    schema = SCHEMAS[name]
     if schema.medium is not given:
         raise UsageError(f"--schema {name}: is measured from {schema.medium}, not from {given}")
     early = _early(args, schema)
     if args.logs:
+        from sensor.measuring import write_logs
+
         return write_logs(args.logs, schema, CLOCKS[args.clock], args.output, console)
-    return write_captures(
-        args.captures, schema, CLOCKS[args.clock], early, args.meter, args.output, console
-    )
+    from sensor.measuring import Wanted, measure_captures
+
+    wanted = Wanted(schema, CLOCKS[args.clock], early, args.meter)
+    written = measure_captures(args.captures, wanted, args.output, console)
+    console.say(f"{written.flows} flows of {written.captures} captures in {args.output}")
+    return ExitCode.OK if written.whole else ExitCode.INPUT
 
 
 def run_models(args: argparse.Namespace, console: Console) -> ExitCode:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from models.detector import Detector
 from sensor.destinations import Destinations, told
 from sensor.errors import UsageError
 from sensor.feed import AlertFeed, FeedCounters, Places
@@ -39,7 +40,7 @@ class Stages:
     """
 
     meter: LiveSource
-    scorer: Scorer
+    scorer: Scorer[Detector]
     feed: AlertFeed
     outputs: Destinations
     statistics: Statistics

@@ -60,8 +60,12 @@ class CsvWriter:
         self._file.close()
 
 
+GROUP_ROWS = 8192
+"""Rows of a Parquet row group at least, but for the last: a group costs 20 kB of its own."""
+
+
 class ParquetWriter:
-    """Apache Parquet, one row group a batch; a feature that could not be measured is null.
+    """Apache Parquet, in groups of rows; a feature that could not be measured is null.
 
     The file's metadata say how the rows were measured.
     """
@@ -87,13 +91,22 @@ class ParquetWriter:
                 fields.append((name, special.get(name, pa.float64())))
         self._pa, self._schema = pa, pa.schema(fields)
         self._writer = pq.ParquetWriter(path, self._schema)
+        self._waiting: list[Any] = []
 
     def write(self, columns: dict[str, list[Any]]) -> None:
         """Append rows."""
-        self._writer.write_table(self._pa.Table.from_pydict(columns, self._schema))
+        self._waiting.append(self._pa.Table.from_pydict(columns, self._schema))
+        if sum(len(table) for table in self._waiting) >= GROUP_ROWS:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        if self._waiting:
+            self._writer.write_table(self._pa.concat_tables(self._waiting).combine_chunks())
+            self._waiting = []
 
     def close(self, measurement: Measurement) -> None:
         """Finish the file; its metadata have the measurement."""
+        self._write_waiting()
         self._writer.add_key_value_metadata({MEASUREMENT_KEY: measurement.to_json()})
         self._writer.close()
 

@@ -106,7 +106,7 @@ def measure_live(
 
 
 def score_live(
-    measured: Iterator[Measured], scorer: Scorer, clock: Clock = time.monotonic
+    measured: Iterator[Measured], scorer: Scorer[Detector], clock: Clock = time.monotonic
 ) -> Iterator[Scored]:
     """Score flows when there are :data:`SCORED_FLOWS` of them, or after :data:`SCORING_AGE_S`."""
     waiting: list[Measured] = []

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from sensor.meter.base import Meter
 from sensor.reorder import ReorderBuffer
 
 if TYPE_CHECKING:  # metering begins before JAX is loaded
-    from models.detector import Detector, Scores
+    from models.detector import Scores
 
 SCORED_FLOWS = 1024
 """Flows scored at once: the one compiled batch size, the last batch padded."""
@@ -123,7 +123,33 @@ class Scored:
     scores: Scores
 
 
-class Scorer:
+class ScoresRows(Protocol):
+    """What is asked of a model to score flows."""
+
+    @property
+    def name(self) -> str:
+        """As events give it."""
+
+    @property
+    def schema(self) -> Schema:
+        """Of the rows."""
+
+    @property
+    def clock_us(self) -> int:
+        """Resolution of their times."""
+
+    @property
+    def window(self) -> int:
+        """How many consecutive flows of a host it sees."""
+
+    def score(self, rows: FloatArray) -> Scores:
+        """Score rows, or windows of them."""
+
+
+ModelT = TypeVar("ModelT", bound=ScoresRows)
+
+
+class Scorer(Generic[ModelT]):
     """Scores flows in order; remembers what hosts did before, for models that look at it.
 
     Attributes:
@@ -131,13 +157,13 @@ class Scorer:
         took_s: seconds that the last :meth:`score` took.
     """
 
-    def __init__(self, detector: Detector, forgotten: Counter[str] | None = None) -> None:
+    def __init__(self, detector: ModelT, forgotten: Counter[str] | None = None) -> None:
         """Score with `detector`; `forgotten` is kept up to date as by :func:`measure`."""
         self.detector, self.took_s = detector, 0.0
         self._history = HostHistory(detector.window, len(detector.schema.features))
         self._forgotten = Counter() if forgotten is None else forgotten
 
-    def use(self, detector: Detector) -> None:
+    def use(self, detector: ModelT) -> None:
         """Score with another model of the same schema from now on.
 
         What hosts did before stays known where the model looks as far back as the one before.
@@ -160,7 +186,7 @@ class Scorer:
 
 
 def score(
-    measured: Iterator[Measured], detector: Detector, forgotten: Counter[str] | None = None
+    measured: Iterator[Measured], detector: ScoresRows, forgotten: Counter[str] | None = None
 ) -> Iterator[Scored]:
     """Score flows in batches of :data:`SCORED_FLOWS`, whatever sizes they come in."""
     scorer = Scorer(detector, forgotten)

@@ -48,6 +48,7 @@ class Console:
     def __init__(self, *, quiet: bool = False) -> None:
         self._err = rich.console.Console(stderr=True, soft_wrap=True, **_AS_IS)
         self._out = rich.console.Console(**_AS_IS)
+        self.quiet = quiet
         self._live = self._err.is_terminal and not quiet
 
     def error(self, message: str) -> None:

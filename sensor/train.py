@@ -61,7 +61,12 @@ def _data_set(name: str) -> DataSet:
     return DATASETS[name]
 
 
-def _kind(name: str) -> ModelKind[Any]:
+def kind_named(name: str) -> ModelKind[Any]:
+    """The kind of model of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
     if name not in KINDS:
         raise UsageError(f"--model {name}: no such kind of model; there are {', '.join(KINDS)}")
     return KINDS[name]
@@ -171,11 +176,6 @@ def _file_source(args: argparse.Namespace) -> _Source:
     """The rows of feature files, taken as benign; they are read again in each epoch."""
     schema = SCHEMAS[args.schema]
     rows = ParquetRows(args.rows, schema)
-    files = []
-    for path in args.rows:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files.append({"name": path.name, "sha256": digest})
     clock = _clock_of(args.clock, rows.measurement)
     given = f"--schema {args.schema} --clock {clock} --rows FILE..."
     return _Source(
@@ -185,9 +185,19 @@ def _file_source(args: argparse.Namespace) -> _Source:
         early=rows.measurement.early if rows.measurement else NEVER_EARLY,
         rows=rows,
         place=", ".join(map(str, args.rows)),
-        noted={"files": files, "notes": [], "command": _command(args, given)},
+        noted={"files": digests(args.rows), "notes": [], "command": _command(args, given)},
         notes=(),
     )
+
+
+def digests(paths: Sequence[Path]) -> list[dict[str, str]]:
+    """Names and SHA-256 of files."""
+    files = []
+    for path in paths:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files.append({"name": path.name, "sha256": digest})
+    return files
 
 
 def _clock_of(wanted: str | None, measurement: Measurement | None) -> str:
@@ -218,11 +228,12 @@ def _command(args: argparse.Namespace, rows: str) -> str:
     return f"flowvane train --model {args.model} {rows} --seed {args.seed} {options}-o BUNDLE"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of all that makes a model what it is."""
     return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
-class _Bar(Observer):
+class Bar(Observer):
     """Moves a progress bar, a step an epoch."""
 
     def __init__(self, advance: Callable[[float], None]) -> None:
@@ -256,7 +267,7 @@ def train(args: argparse.Namespace, console: Console) -> ExitCode:
     """Train on rows of a data set or of feature files and write a bundle."""
     if bool(args.rows) == bool(args.dataset) or bool(args.dataset) != bool(args.data):
         raise UsageError("give either --dataset and --data, or --rows")
-    kind = _kind(args.model)
+    kind = kind_named(args.model)
     network = _network(args, kind)
     try:
         source = _file_source(args) if args.rows else _table_source(args, kind, network)
@@ -264,7 +275,7 @@ def train(args: argparse.Namespace, console: Console) -> ExitCode:
         console.error(str(error))
         return ExitCode.DATASET
     _tell(source.notes, console)
-    checkpoint = Checkpoint(args.output.with_name(args.output.name + ".checkpoint"), args.resume)
+    checkpoint = checkpoint_of(args)
     try:
         detector = _fit(args, console, kind, network, source, checkpoint)
     except (TooFewRows, NotFinite) as error:
@@ -273,12 +284,8 @@ def train(args: argparse.Namespace, console: Console) -> ExitCode:
     except RowsError as error:
         console.error(str(error))
         return ExitCode.DATASET
-    detector.provenance |= {**source.noted, "versions": _versions()}
-    try:
-        save(detector, args.output)
-    except BundleError as error:
-        raise OutputError(str(error)) from error
-    checkpoint.remove()
+    detector.provenance |= {**source.noted, "versions": versions()}
+    write_bundle(detector, args.output, checkpoint)
     losses = detector.provenance["history"]
     best = min(entry["validation"] for entry in losses)
     console.say(
@@ -288,6 +295,44 @@ def train(args: argparse.Namespace, console: Console) -> ExitCode:
     return ExitCode.OK
 
 
+def checkpoint_of(args: argparse.Namespace) -> Checkpoint:
+    """Where a training is kept, beside its bundle."""
+    return Checkpoint(args.output.with_name(args.output.name + ".checkpoint"), args.resume)
+
+
+def write_bundle(detector: Detector, output: Path, checkpoint: Checkpoint) -> None:
+    """Write a trained model; its checkpoint is not needed any more.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        save(detector, output)
+    except BundleError as error:
+        raise OutputError(str(error)) from error
+    checkpoint.remove()
+
+
+@contextmanager
+def checkpoint_told(checkpoint: Checkpoint, output: Path, console: Console) -> Iterator[None]:
+    """Tell what is wrong with a training's checkpoint, and where an interrupted one goes on.
+
+    Raises:
+        ModelError: it cannot be resumed from.
+        OutputError: it cannot be written.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        raise ModelError(f"--resume: {error}") from error
+    except CheckpointNotWritten as error:
+        raise OutputError(f"{output}: no checkpoint beside it: {error}") from error
+    except KeyboardInterrupt:
+        if checkpoint.path.exists():
+            console.warn(f"{checkpoint.path}: the training goes on from here with --resume")
+        raise
+
+
 def _fit(
     args: argparse.Namespace, console: Console, kind: ModelKind[Any], network: Any,
     source: _Source, checkpoint: Checkpoint,
@@ -295,30 +340,25 @@ def _fit(
     """Train, with a progress bar, an event log if wanted, and a checkpoint after each epoch."""
     config = _config(args, kind)
     what = f"training on {source.rows.count} rows"
-    with console.progress(what, config.epochs) as advance, _event_log(args.events) as observers:
-        try:
-            return fit(
-                source.schema,
-                source.names,
-                source.rows,
-                name=args.output.name,
-                seed=args.seed,
-                clock_us=source.clock_us,
-                early=source.early,
-                kind=kind,
-                config=config,
-                network=network,
-                observers=[_Bar(advance), *observers],
-                checkpoint=checkpoint,
-            )
-        except CheckpointError as error:
-            raise ModelError(f"--resume: {error}") from error
-        except CheckpointNotWritten as error:
-            raise OutputError(f"{args.output}: no checkpoint beside it: {error}") from error
-        except KeyboardInterrupt:
-            if checkpoint.path.exists():
-                console.warn(f"{checkpoint.path}: the training goes on from here with --resume")
-            raise
+    with (
+        checkpoint_told(checkpoint, args.output, console),
+        console.progress(what, config.epochs) as advance,
+        _event_log(args.events) as observers,
+    ):
+        return fit(
+            source.schema,
+            source.names,
+            source.rows,
+            name=args.output.name,
+            seed=args.seed,
+            clock_us=source.clock_us,
+            early=source.early,
+            kind=kind,
+            config=config,
+            network=network,
+            observers=[Bar(advance), *observers],
+            checkpoint=checkpoint,
+        )
 
 
 # Sweeping
@@ -348,7 +388,7 @@ def _write(output: Path | None, report: dict[str, object]) -> None:
 def sweep(args: argparse.Namespace, console: Console) -> ExitCode:
     """Train and test at every point of a grid; print the table, and write JSON if asked to."""
     _data_set(args.dataset)
-    kind = _kind(args.model)
+    kind = kind_named(args.model)
     network = sizes(args.dataset, kind)
     _tell(windows_note(kind, network, args.dataset), console)
     trial = next(trial for trial in TRIALS if trial.dataset == args.dataset)

@@ -7,12 +7,12 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from features.flows import FlowBatch
 from sensor.ahead import Ahead
@@ -22,17 +22,52 @@ from sensor.feed import AlertFeed, Decided, EventWriter, Places
 from sensor.meter.base import Meter, MeterCounters, packets_of
 from sensor.meter.choice import open_meter
 from sensor.outputs.base import Output
-from sensor.pipeline import measure, score
+from sensor.pipeline import Measured, ScoresRows, measure, score
 from sensor.report import AlertGroups, Console
+from sensor.verdict import Explains
 
 if TYPE_CHECKING:  # metering begins before JAX is loaded
-    from models.detector import Detector
+    from features.schema import EarlyReports, Schema
     from models.manifest import Stored
 
 _SWITCH_S = 0.001
 """How long a thread waits for another that runs Python; 5 ms unless told."""
 _AHEAD_BATCHES = 8
 """Batches of measured flows that may wait for the model to be loaded and to score."""
+
+
+class Loaded(ScoresRows, Explains, Protocol):
+    """A model that scores and explains."""
+
+
+class Triaging(Protocol):
+    """A model for a triage: what is known of it before it is loaded."""
+
+    @property
+    def name(self) -> str:
+        """As events give it."""
+
+    @property
+    def schema(self) -> Schema:
+        """Of the rows that it scores."""
+
+    @property
+    def clock_us(self) -> int:
+        """Resolution of their times."""
+
+    @property
+    def early(self) -> EarlyReports:
+        """When flows that go on are reported, too."""
+
+    def load(self) -> Loaded:
+        """The model itself."""
+
+    def marked(self, measured: Iterator[Measured]) -> Iterator[Measured]:
+        """Measured flows, with what the model wants to know of them beside their features."""
+
+
+Ready = Callable[[], tuple[Loaded, AlertFeed]]
+"""Gives the model, loaded, and what decides on its alerts."""
 
 
 @dataclass
@@ -100,7 +135,7 @@ def open_captures(
 
 
 def make_meter(
-    captures: Sequence[Capture], model: Stored, wanted: str, console: Console
+    captures: Sequence[Capture], model: Stored | Triaging, wanted: str, console: Console
 ) -> tuple[list[Chain], Meter]:
     """The chains of the captures, and the meter that measures them as for the model's training."""
     settings = model.schema.meter
@@ -113,8 +148,8 @@ def make_meter(
 
 def triage(
     paths: Sequence[Path],
-    model: Stored,
-    ready: Callable[[], tuple[Detector, AlertFeed]],
+    model: Triaging,
+    ready: Ready,
     output: Output,
     console: Console,
     meter_wanted: str = "compiled",
@@ -188,8 +223,8 @@ def score_all(
 def score_chains(
     chains: Sequence[Chain],
     meter: Meter,
-    model: Stored,
-    ready: Callable[[], tuple[Detector, AlertFeed]],
+    model: Triaging,
+    ready: Ready,
     output: Output,
     summary: TriageSummary,
 ) -> Generator[int, None, None]:
@@ -201,8 +236,8 @@ def score_chains(
 def score_flows(
     meter: Meter,
     places: Places,
-    model: Stored,
-    ready: Callable[[], tuple[Detector, AlertFeed]],
+    model: Triaging,
+    ready: Ready,
     output: Output,
     summary: TriageSummary,
 ) -> Generator[int, None, None]:
@@ -213,7 +248,7 @@ def score_flows(
     Yields:
         Packets of the flows that were scored, a batch at a time.
     """
-    measuring = measure(meter, model.schema, model.clock_us, summary.forgotten)
+    measuring = model.marked(measure(meter, model.schema, model.clock_us, summary.forgotten))
     with closing(Ahead(measuring, _AHEAD_BATCHES)) as measured:
         detector, feed = ready()
         writer = EventWriter(output, detector.name, places)

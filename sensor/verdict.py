@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.flows import FlowBatch, join_flows
-from features.schema import FloatArray
+from features.schema import Feature, FloatArray
 from models.calibration import Calibration
+from models.reference import Reference
 from sensor.errors import UsageError
 
 if TYPE_CHECKING:
-    from models.detector import Detector, Scores
+    from models.detector import Scores
 
 DEFAULT_FPR = 0.01
 TOP_FEATURES = 5
@@ -140,10 +141,37 @@ def check_rate(fpr: float, model: str, calibration: Calibration) -> None:
         )
 
 
+class Explains(Protocol):
+    """What is asked of a model beside its scores."""
+
+    @property
+    def name(self) -> str:
+        """As alerts give it."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """Held-out benign scores."""
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Those that it uses."""
+
+    @property
+    def columns(self) -> NDArray[np.intp]:
+        """Where rows have them."""
+
+    @property
+    def reference(self) -> Reference | None:
+        """How they are distributed among benign flows, if that is known."""
+
+    def expected(self, rows: FloatArray) -> FloatArray:
+        """What it expects of each feature, ``[B, U]``."""
+
+
 class Verdict:
     """Alerts on flows whose p-value is at most the wanted false-positive rate."""
 
-    def __init__(self, detector: Detector, fpr: float = DEFAULT_FPR) -> None:
+    def __init__(self, detector: Explains, fpr: float = DEFAULT_FPR) -> None:
         """Set the rate of benign flows that may be alerted.
 
         Raises:

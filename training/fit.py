@@ -64,7 +64,7 @@ class _Looked:
         sample, validation, calibration: rows in memory.
         trained: number of training rows.
         attacks: number of attacks among all rows.
-        checksum: CRC-32 of all rows and labels.
+        checksum: CRC-32 of all rows, labels and roles.
     """
 
     fitting: EncoderFit
@@ -79,11 +79,9 @@ class _Looked:
 
 
 def _look(
-    source: Rows, schema: Schema, names: Sequence[str], config: FitConfig, window: int, seed: int
+    source: Rows, schema: Schema, names: Sequence[str], roles: NDArray[np.uint8], run: int
 ) -> _Looked:
     """Go through all rows once."""
-    run = run_length(window, source.count)
-    roles = split_roles(source.count, config, seed, run)
     fitting = EncoderFit(schema, names)
     kept: dict[Role, list[Gathered]] = {role: [] for role in _KEPT}
     first = trained = attacks = checksum = 0
@@ -96,6 +94,7 @@ def _look(
         first, trained = first + len(chunk.rows), trained + len(rows)
         attacks += int(np.count_nonzero(chunk.attack))
         checksum = crc32(chunk.rows.tobytes(), crc32(chunk.attack.tobytes(), checksum))
+    checksum = crc32(roles.tobytes(), checksum)
     sample, validation, calibration = (joined(kept[role]) for role in _KEPT)
     return _Looked(fitting, roles, run, sample, validation, calibration, trained, attacks, checksum)
 
@@ -133,11 +132,12 @@ def fit(
     config: FitConfig | None = None,
     observers: Sequence[Observer] = (),
     checkpoint: Checkpoint | None = None,
+    roles: NDArray[np.uint8] | None = None,
 ) -> Detector:
     """Train a model on rows ``[N, F]`` and calibrate it on benign ones.
 
-    The rows are split at random, by `seed`, into training, validation (early stopping) and
-    calibration rows; no row serves twice.
+    The rows are split into training, validation (early stopping) and calibration rows, as `roles`
+    say, else at random, by `seed`; no row serves twice.
 
     Args:
         schema: of the rows.
@@ -152,6 +152,7 @@ def fit(
         config: how to train, the kind's own way unless given.
         observers: are told how it goes.
         checkpoint: where to keep what is needed to go on, and whether to go on.
+        roles: a :class:`training.rows.Role` for each row, ``[N]``, of each sort one at least.
 
     Raises:
         TooFewRows: there are fewer than :data:`MIN_ROWS` benign ones.
@@ -162,7 +163,10 @@ def fit(
     config, network = config or kind.training, network or kind.defaults
     if source.count < MIN_ROWS:
         raise TooFewRows(f"{source.count} benign rows are too few: {MIN_ROWS} at least")
-    looked = _look(source, schema, names, config, kind.window(network), seed)
+    run = run_length(kind.window(network), source.count)
+    if roles is None:
+        roles = split_roles(source.count, config, seed, run)
+    looked = _look(source, schema, names, roles, run)
     _check_rows(source.count - looked.attacks, looked.attacks, kind)
     encoder = looked.fitting.encoder(_chosen(looked, schema, names, kind, network, seed))
     encode = partial(Gathered.encoded, kind=kind, config=network, encoder=encoder)

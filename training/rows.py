@@ -6,7 +6,7 @@ is looked at as a whole, stay in memory; training rows come chunk by chunk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -154,16 +154,24 @@ class ParquetRows:
             RowsError: a file is damaged.
         """
         for number, file in enumerate(self._files):
-            for columns in self._read(number, file):
-                rows = np.column_stack([_column(columns[f.name], f) for f in self._schema.features])
+            for columns in self.read(number, file, ["src_ip"]):
+                rows = self.rows_of(columns)
                 hosts = _hosts(columns["src_ip"].to_pylist(), number)
                 yield Chunk(rows, np.zeros(len(rows), bool), hosts)
 
-    def _read(self, number: int, file: Any) -> Iterator[dict[str, Any]]:
-        """The columns of a file, chunk by chunk."""
+    def rows_of(self, columns: Mapping[str, Any]) -> FloatArray:
+        """Rows ``[N, F]`` of columns as :meth:`read` gives them."""
+        return np.column_stack([_column(columns[f.name], f) for f in self._schema.features])
+
+    def read(self, number: int, file: Any, more: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The columns of the schema and some `more` of a file, chunk by chunk.
+
+        Raises:
+            RowsError: the file is damaged.
+        """
         import pyarrow as pa
 
-        names = list(dict.fromkeys([*self._schema.names, "src_ip"]))
+        names = list(dict.fromkeys([*self._schema.names, *more]))
         try:
             for batch in file.iter_batches(self._chunk, columns=names):
                 yield {name: batch.column(name) for name in names}
@@ -206,8 +214,11 @@ def _measured_alike(
 def _column(values: Any, feature: Any) -> FloatArray:
     """A column as a model takes it: vocabulary codes, NaN for what was not measured."""
     if feature.kind is Kind.CATEGORICAL:
-        codes = {term: code for code, term in enumerate(feature.vocabulary)}
-        return np.array([codes.get(term, -1) for term in values.to_pylist()], np.float64)
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        codes = pc.index_in(values, value_set=pa.array(feature.vocabulary)).fill_null(-1)
+        return np.asarray(codes.to_numpy(zero_copy_only=False), np.float64)
     return np.asarray(values.cast("float64").to_numpy(zero_copy_only=False), np.float64)
 
 
@@ -230,6 +241,8 @@ class Role(IntEnum):
     """Trained on, and in the sample."""
     VALIDATION = 2
     CALIBRATION = 3
+    ASIDE = 4
+    """For nothing."""
 
 
 def split_roles(count: int, config: FitConfig, seed: int, run: int = 1) -> NDArray[np.uint8]:

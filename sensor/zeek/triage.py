@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sensor.feed import AlertFeed, nowhere
+from sensor.feed import nowhere
 from sensor.outputs.base import Output
 from sensor.report import Console
-from sensor.triage import TriageSummary, make_ready, score_all, score_flows
+from sensor.triage import Ready, TriageSummary, Triaging, make_ready, score_all, score_flows
 from sensor.zeek.files import ConnLogMeter, open_logs
 from sensor.zeek.parser import LogCounters
 
 if TYPE_CHECKING:
-    from models.detector import Detector
-    from models.manifest import Stored
+    pass
 
 
 @dataclass
@@ -35,8 +34,8 @@ class LogSummary(TriageSummary):
 
 def triage_logs(
     paths: Sequence[Path],
-    model: Stored,
-    ready: Callable[[], tuple[Detector, AlertFeed]],
+    model: Triaging,
+    ready: Ready,
     output: Output,
     console: Console,
 ) -> LogSummary:

@@ -653,13 +653,13 @@ def test_an_interrupted_training_is_resumed(
     whole, mine = tmp_path / "whole" / "mine", tmp_path / "mine"
     assert run("train", *options, "-o", whole).code == 0
 
-    class Interrupting(train_module._Bar):
+    class Interrupting(train_module.Bar):
         def epoch(self, news: EpochNews) -> None:
             if news.number == 2:
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "_Bar", Interrupting)
+        patch.setattr(train_module, "Bar", Interrupting)
         ran = run("train", *options, "-o", mine)
     checkpoint = tmp_path / "mine.checkpoint"
     (line,) = ran.lines

@@ -1,10 +1,12 @@
-"""`flowvane features`: from captures or logs to a file of feature rows."""
+"""Captures and logs measured into a feature file: what `features` does, and `learn` begins with."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from features.flows import FlowBatch
@@ -21,28 +23,62 @@ from sensor.triage import files_of, open_captures, tell_forgotten
 from sensor.zeek.files import ConnLogMeter, open_logs
 
 
-def write_captures(
-    paths: Sequence[Path], schema: Schema, clock_us: int, early: EarlyReports, meter_wanted: str,
-    output: Path, console: Console,
-) -> ExitCode:  # fmt: skip
-    """Write a row for each flow of captures.
+@dataclass(frozen=True)
+class Wanted:
+    """How flows are to be measured.
+
+    Attributes:
+        schema: the features.
+        clock_us: resolution of times.
+        early: when flows that go on are reported, too.
+        meter: one of :data:`sensor.meter.choice.METERS`.
+    """
+
+    schema: Schema
+    clock_us: int
+    early: EarlyReports
+    meter: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was measured.
+
+    Attributes:
+        flows, captures: how many.
+        whole: whether every capture was read in full.
+    """
+
+    flows: int
+    captures: int
+    whole: bool
+
+
+def measure_captures(
+    paths: Sequence[Path], wanted: Wanted, output: Path, console: Console
+) -> Written:
+    """Write the features of all flows of capture files.
+
+    Every problem of an input is told on the console in one line; whatever can be read is measured.
 
     Raises:
-        OutputError: the file cannot be written.
+        UsageError: `output` is no name of a feature file, or pyarrow is missing.
+        OutputError: it cannot be written.
     """
+    schema = wanted.schema
     with _writing(output, schema) as writer, CaptureSpool() as spool:
         captures, problems = open_captures(paths, spool, console)
         chains = chain(captures, schema.meter.idle_timeout_s * 1_000_000)
         meter = open_meter(
-            chains, schema.meter, clock_us, early=early, wanted=meter_wanted, warn=console.warn
-        )
+            chains, schema.meter, wanted.clock_us, early=wanted.early, wanted=wanted.meter,
+            warn=console.warn,
+        )  # fmt: skip
+        clock_us = max(meter.clock_us, wanted.clock_us)
         total = sum(each.packets for each in chains)
-        measured_on = max(meter.clock_us, clock_us)
-        _write(meter, schema, measured_on, writer, lambda flows: files_of(flows, chains), total,
-               console)  # fmt: skip
-        writer.close(Measurement.of(schema, measured_on, meter.early))
-    console.say(f"{meter.counters.flows} flows of {len(captures)} captures in {output}")
-    return ExitCode.INPUT if problems or meter.counters.problems else ExitCode.OK
+        _write(meter, schema, clock_us, writer, partial(files_of, chains=chains), total, console)
+        writer.close(Measurement.of(schema, clock_us, meter.early))
+    whole = not (problems or meter.counters.problems)
+    return Written(meter.counters.flows, len(captures), whole)
 
 
 def write_logs(
