@@ -76,11 +76,13 @@ def test_a_bundle_scores_the_same_and_another_one_is_refused(tmp_path: Path) -> 
             made.kind.build(config, made.encoder, made.fitted, nnx.Rngs(0))
 
 
-def test_few_rows_have_few_prototypes() -> None:
-    places = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    found = centres(places, 20)
-    np.testing.assert_allclose(np.sort(found, axis=0), np.sort(places, axis=0), rtol=1e-4)
-    assert len(centres(places, 3)) == 3
+def test_centres_are_those_of_crowds_and_no_more_than_rows() -> None:
+    crowds = np.repeat(np.array([[0, 0], [9, 0], [0, 9]], np.float32), 100, axis=0)
+    places = crowds + np.random.default_rng(0).normal(0, 0.01, crowds.shape).astype(np.float32)
+    found = centres(places, 3)
+    assert sorted(map(tuple, np.rint(found).tolist())) == [(0, 0), (0, 9), (9, 0)]
+    np.testing.assert_array_equal(found, centres(places, 3))
+    assert len(centres(places[:5], 20)) == 5
 
 
 # Prices
