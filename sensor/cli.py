@@ -562,7 +562,8 @@ def _sweep_parser(commands: Commands) -> None:
 def _model_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="vae", metavar="KIND",
-        help="kind of model: vae, conv-vae, host-conv-vae, deep-autoencoder, autoencoder or "
+        help="kind of model: vae, conv-vae, host-conv-vae, prototype-vae, guarded-vae, "
+        "deep-autoencoder, autoencoder or "
         "classifier (%(default)s)",
     )  # fmt: skip
 

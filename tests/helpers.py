@@ -55,6 +55,7 @@ from models.kinds.base import ModelKind, RowSet
 from models.kinds.classifier import ClassifierConfig
 from models.kinds.conv_vae import ConvVaeConfig
 from models.kinds.host_conv_vae import HostConvVaeConfig
+from models.kinds.prototypes import PrototypeConfig
 from models.kinds.vae import VaeConfig
 from models.recipe import FitConfig
 from sensor.captures import CaptureSpool, Chain, chain
@@ -168,6 +169,14 @@ VARIANTS: dict[str, tuple[ModelKind[Any], Any]] = {
     "host-conv-vae": (
         KINDS["host-conv-vae"],
         HostConvVaeConfig(window=4, channels=(6, 4), hidden=(16, 8), latent=3),
+    ),
+    "prototype-vae": (
+        KINDS["prototype-vae"],
+        PrototypeConfig(hidden=(16, 8), latent=3, prototypes=20),
+    ),
+    "guarded-vae": (
+        KINDS["guarded-vae"],
+        PrototypeConfig(hidden=(16, 8), latent=3, prototypes=20, space="inputs", price=0.5),
     ),
     "deep-autoencoder": (
         KINDS["deep-autoencoder"],

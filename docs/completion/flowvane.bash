@@ -208,7 +208,7 @@ _flowvane_values() {
 }
 _flowvane_interfaces() { _flowvane_values -W "$(ls /sys/class/net)"; }
 _flowvane_dataset() { _flowvane_values -W "unsw-nb15 nsl-kdd kdd99 cicids2017"; }
-_flowvane_kind() { _flowvane_values -W "vae conv-vae host-conv-vae deep-autoencoder autoencoder classifier"; }
+_flowvane_kind() { _flowvane_values -W "vae conv-vae host-conv-vae deep-autoencoder autoencoder prototype-vae guarded-vae classifier"; }
 _flowvane_model_dir() { _flowvane_values -W "nsl-kdd unsw-nb15" -d; }
 _flowvane_dir() { _flowvane_values -d; }
 _flowvane_file() { _flowvane_values -f; }

@@ -12,6 +12,7 @@ from models.kinds.base import ModelKind
 from models.kinds.classifier import ClassifierKind
 from models.kinds.conv_vae import ConvVaeKind
 from models.kinds.host_conv_vae import HostConvVaeKind
+from models.kinds.prototypes import GuardedKind, PrototypeKind
 from models.kinds.vae import VaeKind
 
 _ALL: tuple[ModelKind[Any], ...] = (
@@ -20,6 +21,8 @@ _ALL: tuple[ModelKind[Any], ...] = (
     HostConvVaeKind(),
     DeepAutoencoderKind(),
     AutoencoderKind(),
+    PrototypeKind(),
+    GuardedKind(),
     ClassifierKind(),
 )
 KINDS: dict[str, ModelKind[Any]] = {kind.name: kind for kind in _ALL}

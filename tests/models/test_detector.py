@@ -154,7 +154,8 @@ def test_no_amount_is_too_large_to_score(kind: str, schema: str) -> None:
         if hasattr(detector.config, "heads"):
             own = np.diagonal(scores.parts)
             assert own.min() >= 0.0
-            assert own.max() <= 11.0
+            # Inputs that count add the square of half of six standard deviations.
+            assert own.max() <= (20.0 if kind == "guarded-vae" else 11.0)
         assert np.isfinite(detector.expected(rows)).all()
 
 
