@@ -321,7 +321,7 @@ def test_a_rate_that_is_none_is_refused(fpr: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_rate_below_what_the_calibration_tells_is_refused(model: str, tmp_path: Path) -> None:
     path = small_pcap(tmp_path / "x.pcap", *SYNS)
-    smallest = load(model).calibration.smallest_p
+    smallest = load(model).calibration.least_p
     ran = run(
         "triage", "-r", path, "-l", tmp_path / "log", "--model", model, "--fpr", smallest * 0.99
     )

@@ -581,7 +581,9 @@ def test_any_outputs_can_be_made(data: dict[str, Any]) -> None:
 def test_what_decides_on_alerts_is_what_the_keys_say(tmp_path: Path) -> None:
     detector, rules = untrained("kdd", "gaussian"), tmp_path / "rules.yaml"
     rules.write_text("- port: 80\n")
-    assert deciders_of(load("false-positive-rate: 0.2"), detector)[1:] == (None, None, None)
+    bare = deciders_of(load("{false-positive-rate: 0.2, recalibrate: no}"), detector)
+    assert bare[1:] == (None, None, None, None)
+    assert deciders_of(load("recalibrate: yes"), detector).recalibration is not None
     assert deciders_of(load("false-positive-rate: 0.2"), detector).verdict.fpr == 0.2
     config = load(
         f"alert-budget: 7\nsuppress: {rules}\n"

@@ -116,13 +116,16 @@ def flows(draw: st.DrawFn) -> FlowBatch:
 
 amounts = st.floats(0, 1e12)
 words = st.text(max_size=12)
+percentiles = st.none() | st.floats(0, 100)
 alerts = st.builds(
     alert_on,
     flow=flows(),
     score=amounts,
     p_value=st.floats(0, 1),
     severity=st.integers(1, 3),
-    reasons=st.lists(st.builds(Reason, words, words, words, amounts), max_size=5).map(tuple),
+    reasons=st.lists(st.builds(Reason, words, words, words, amounts, percentiles), max_size=5).map(
+        tuple
+    ),
 )
 names = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)
 
@@ -220,6 +223,7 @@ def plainly(alert: Alerts, model: str, place: str) -> dict[str, Any]:
                 "features": [
                     f"{one.feature} observed={one.observed} expected={one.expected} "
                     f"part={one.part:.2f}"
+                    + ("" if one.percentile is None else f" percentile={one.percentile:g}")
                     for one in reasons
                 ],
                 "application": [application or "Unknown"],

@@ -17,11 +17,12 @@ from features.context import Capacities
 from features.flows import FlowBatch
 from features.history import HostHistory, host_keys, previous_rows, windows_of
 from features.registry import SCHEMAS
-from models.manifest import Stored
+from models.bundle import save
 from sensor import triage as triage_module
 from sensor.feed import AlertFeed
 from sensor.live import score_live
 from sensor.meter.base import MemoryMeter
+from sensor.model import StoredModel
 from sensor.pipeline import Measured, Scored, Scorer, measure, score
 from sensor.report import Console
 from sensor.verdict import Verdict
@@ -87,8 +88,8 @@ def test_triage_says_what_was_forgotten(
 ) -> None:
     path = small_pcap(tmp_path / "some.pcap", syn(1025))
     detector = untrained("flow", "histogram")
-    stored = Stored(tmp_path, {"name": "toy", "clock_us": 1000}, detector.schema, {},
-                    detector.calibration)  # fmt: skip
+    save(detector, tmp_path / "toy")
+    stored = StoredModel(str(tmp_path / "toy"), 0.5)
     for count, line in (
         (2, ""),
         (5, "context of the hosts was full; forgotten, the oldest first: 6 hosts, 3 pairs"),

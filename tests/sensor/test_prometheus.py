@@ -21,6 +21,7 @@ from sensor import daemon, service
 from sensor.config.check import check
 from sensor.config.source import Source
 from sensor.destinations import Destinations
+from sensor.drift import Drift
 from sensor.errors import OutputError
 from sensor.feed import AlertFeed, EventWriter
 from sensor.grouping import Groups
@@ -50,6 +51,16 @@ def samples(metrics: Metrics) -> dict[str, float]:
     }  # fmt: skip
 
 
+class Drifted(Drift):
+    """As after a day of another traffic."""
+
+    def features(self) -> dict[str, float]:
+        return {"duration": 0.5}
+
+    def scores(self) -> float | None:
+        return 0.25
+
+
 @pytest.fixture(scope="module")
 def seen() -> tuple[dict[str, float], AlertFeed]:
     """What is told of a run, once all of it is written."""
@@ -62,6 +73,7 @@ def seen() -> tuple[dict[str, float], AlertFeed]:
     stages = stages_of(meter, feed, Kept())
     queue = Queued(Scripted())
     stages.outputs = Destinations([EventWriter(queue, "m", daemon.places(["eth0"]))], (), [queue])
+    stages.statistics.drift = Drifted(DETECTOR)
     metrics = Metrics(stages, lambda: {"done": 2, "refused": 1})
     daemon.run(stages, Console(), observe=metrics.observe)
     stages.outputs.close()
@@ -85,6 +97,7 @@ def test_counters_are_those_that_are_kept(seen: tuple[dict[str, float], AlertFee
         "flowvane_events_written_total output=0 scripted": counters.events,
         "flowvane_events_lost_total cause=stopped output=0 scripted": 0,
         "flowvane_events_waiting output=0 scripted": 0,
+        "flowvane_feature_drift feature=duration": 0.5, "flowvane_score_drift": 0.25,
         "flowvane_reloads_total result=done": 2, "flowvane_reloads_total result=refused": 1,
         "flowvane_score_count": 302, "flowvane_p_value_count": 302,
         "flowvane_p_value_bucket le=1": 302, "flowvane_p_value_bucket le=+Inf": 302,

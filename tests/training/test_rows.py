@@ -73,6 +73,7 @@ def test_no_more_is_held_out_and_sampled_than_wanted(monkeypatch: pytest.MonkeyP
     counts = {role: int(np.count_nonzero(roles == role)) for role in Role}
     assert counts == {
         Role.VALIDATION: 10, Role.CALIBRATION: 20, Role.SAMPLE: 50, Role.TRAIN: 920,
+        Role.ASIDE: 0,
     }  # fmt: skip
 
 
