@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from models.bundle import load
+from models.recipe import FitConfig
 from sensor import learn as learn_module
 from sensor.cli import _lasting
 from sensor.learn import names_in
 from sensor.livefeatures import FlowFolder, Progress
 from tests.helpers import Ran, read_events, run, sample, small_pcap, syn
 from tests.sensor.test_live import link, replay
+from training import site as site_module
 from training.loop import EpochNews
 
 __all__ = ["link"]
@@ -196,7 +198,11 @@ def test_an_interface_is_learnt_from(link: str, tmp_path: Path) -> None:
 # Without a model
 
 
-def test_what_stands_out_in_a_capture_is_shown_without_a_model(tmp_path: Path) -> None:
+def test_what_stands_out_in_a_capture_is_shown_without_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = FitConfig(epochs=8, batch=128)
+    monkeypatch.setattr(site_module, "site_config", lambda kind, trained: quick)
     ran = run("triage", "--self", "-q", "-r", sample().path, "-l", tmp_path, "--group")
     assert ran.code == 0
     (line,) = ran.lines
