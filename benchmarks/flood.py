@@ -241,7 +241,7 @@ def read_triage(
     """What ``flowvane triage`` does with a capture, but for writing the alerts."""
     from sensor.allocator import one_heap
     from sensor.feed import AlertFeed
-    from sensor.model import StoredModel
+    from sensor.model import read_model
     from sensor.triage import TriageSummary, score_chains
     from sensor.verdict import Verdict
 
@@ -250,7 +250,7 @@ def read_triage(
         return detector, AlertFeed(Verdict(detector, fpr))
 
     one_heap()
-    model, watch, chains = StoredModel(name, fpr), Watch(), chains_of(flood, path)
+    model, watch, chains = read_model(name, fpr), Watch(), chains_of(flood, path)
     meter = WatchedMeter(watch, chains, model.schema.meter, model.clock_us, options)
     summary = TriageSummary()
     for _ in score_chains(chains, meter, model, ready, Dropped(watch), summary):

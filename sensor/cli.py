@@ -664,9 +664,9 @@ def _triage_model(args: argparse.Namespace, console: Console) -> Triaging:
         from sensor.selftriage import fit_on
 
         return fit_on(args.captures, args.fpr, args.meter, console)
-    from sensor.model import StoredModel
+    from sensor.model import read_model
 
-    model = StoredModel(args.model, args.fpr)
+    model = read_model(args.model, args.fpr)
     check_medium(model.name, model.schema, Medium.ZEEK_CONN if args.logs else Medium.PACKETS)
     return model
 

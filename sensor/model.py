@@ -31,20 +31,11 @@ def open_model(name_or_folder: str) -> Detector:
 class StoredModel:
     """A model for a triage, read, and loaded when it is needed; :class:`sensor.triage.Triaging`."""
 
-    def __init__(self, name_or_folder: str, fpr: float) -> None:
-        """Read a model that ships, by name, or a bundle, by folder.
-
-        Raises:
-            ModelError: it cannot be used.
-            UsageError: it cannot keep this rate of false positives.
-        """
-        try:
-            self.stored: Stored = read(name_or_folder)
-        except BundleError as error:
-            raise ModelError(str(error)) from error
-        check_rate(fpr, self.stored.name, self.stored.calibration)
-        self.name, self.schema = self.stored.name, self.stored.schema
-        self.clock_us, self.early = self.stored.clock_us, self.stored.early
+    def __init__(self, stored: Stored) -> None:
+        """Take a bundle that was read."""
+        self.stored = stored
+        self.name, self.schema = stored.name, stored.schema
+        self.clock_us, self.early = stored.clock_us, stored.early
 
     def load(self) -> Detector:
         """The model.
@@ -64,3 +55,18 @@ class StoredModel:
     def marked(self, measured: Iterator[Measured]) -> Iterator[Measured]:
         """The flows as they are."""
         return measured
+
+
+def read_model(name_or_folder: str, fpr: float) -> StoredModel:
+    """Read a model that ships, by name, or a bundle, by folder.
+
+    Raises:
+        ModelError: it cannot be used.
+        UsageError: it cannot keep this rate of false positives.
+    """
+    try:
+        stored = read(name_or_folder)
+    except BundleError as error:
+        raise ModelError(str(error)) from error
+    check_rate(fpr, stored.name, stored.calibration)
+    return StoredModel(stored)

@@ -22,7 +22,7 @@ from sensor import triage as triage_module
 from sensor.feed import AlertFeed
 from sensor.live import score_live
 from sensor.meter.base import MemoryMeter
-from sensor.model import StoredModel
+from sensor.model import read_model
 from sensor.pipeline import Measured, Scored, Scorer, measure, score
 from sensor.report import Console
 from sensor.verdict import Verdict
@@ -89,7 +89,7 @@ def test_triage_says_what_was_forgotten(
     path = small_pcap(tmp_path / "some.pcap", syn(1025))
     detector = untrained("flow", "histogram")
     save(detector, tmp_path / "toy")
-    stored = StoredModel(str(tmp_path / "toy"), 0.5)
+    stored = read_model(str(tmp_path / "toy"), 0.5)
     for count, line in (
         (2, ""),
         (5, "context of the hosts was full; forgotten, the oldest first: 6 hosts, 3 pairs"),
@@ -97,7 +97,7 @@ def test_triage_says_what_was_forgotten(
         meter = MemoryMeter([strangers(count, 0)], 1000)
         monkeypatch.setattr(triage_module, "open_meter", lambda *_, meter=meter, **__: meter)
         summary = triage_module.triage(
-            [path], stored, lambda: (detector, AlertFeed(Verdict(detector, 0.5))), _Nowhere(),
+            [path], StoredModel(stored), lambda: (detector, AlertFeed(Verdict(detector, 0.5))), _Nowhere(),
             Console(quiet=True),
         )  # fmt: skip
         assert summary.forgotten == ({"hosts": 6, "pairs": 3} if line else {})
