@@ -36,7 +36,7 @@ TRAINED, VALIDATED = 0.6, 0.1
 """Shares of the flows, the earliest first; the rest calibrates."""
 MOST_TRAINED = 1 << 17
 MOST_VALIDATED = 1 << 14
-MOST_CALIBRATED = 1 << 16
+MOST_CALIBRATED = 1 << 15
 """Flows at most, drawn at random from more; of 131,072 every sort that matters is well covered."""
 LEAST_TRAINED = 500
 LEAST_IN_FOLD = 250

@@ -19,6 +19,8 @@ from training.rows import ParquetRows
 
 WHO = ("start", "end", "src_ip", "src_port", "dst_ip", "dst_port", "protocol")
 """Columns of a feature file, beside the features."""
+CHUNK_ROWS = 1 << 14
+"""Flows that are read at once: addresses and times as text take more room than features do."""
 _TIME = "%Y-%m-%dT%H:%M:%S.%f%z"
 
 
@@ -64,7 +66,7 @@ class SiteFiles(ParquetRows):
         Raises:
             RowsError: as :class:`ParquetRows`.
         """
-        super().__init__(paths, schema)
+        super().__init__(paths, schema, CHUNK_ROWS)
         self.schema = schema
 
     def site_chunks(self) -> Iterator[SiteChunk]:
