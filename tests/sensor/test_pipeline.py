@@ -97,7 +97,7 @@ def test_triage_says_what_was_forgotten(
         meter = MemoryMeter([strangers(count, 0)], 1000)
         monkeypatch.setattr(triage_module, "open_meter", lambda *_, meter=meter, **__: meter)
         summary = triage_module.triage(
-            [path], StoredModel(stored), lambda: (detector, AlertFeed(Verdict(detector, 0.5))), _Nowhere(),
+            [path], stored, lambda: (detector, AlertFeed(Verdict(detector, 0.5))), _Nowhere(),
             Console(quiet=True),
         )  # fmt: skip
         assert summary.forgotten == ({"hosts": 6, "pairs": 3} if line else {})
