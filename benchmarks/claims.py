@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.kinds import DEFAULT_KIND
+from training.cells import BY_TRIAL
+from training.recipes import shipped_kind
 from training.summary import Key
 
 AT_99 = "all.thresholds.held_out_99"
@@ -32,11 +33,12 @@ def ask(
     features: str,
     figure: str,
     label: str,
-    model: str = DEFAULT_KIND,
+    model: str | None = None,
     hidden: float = 0.0,
 ) -> Asked:
     """A figure, by default of the shipped kind without hidden attacks."""
-    return Asked(Key(trial, features, model, hidden), figure, label)
+    name = model or shipped_kind(BY_TRIAL[trial].dataset)
+    return Asked(Key(trial, features, name, hidden), figure, label)
 
 
 @dataclass(frozen=True)

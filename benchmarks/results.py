@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims import AIMS, CLAIMS, NOT_CHECKED, Aim, Asked
-from models.kinds import DEFAULT_KIND, KINDS
+from models.kinds import KINDS
 from sensor.caches import keep_compiled
-from training.cells import CeilingCell, Cell, Record, TrialCell
+from training.cells import BY_TRIAL, CeilingCell, Cell, Record, TrialCell
 from training.contenders import CONTENDERS
 from training.datasets import DATASETS
 from training.datasets.base import DataSetError
@@ -35,6 +35,7 @@ from training.evaluationreport import (
     table,
 )
 from training.plan import SEEDS, whole
+from training.recipes import shipped_kind
 from training.records import RecordError, Records
 from training.summary import Figure, Key, as_json, ceilings, groups
 
@@ -138,7 +139,8 @@ def aims_section(found: Groups) -> str:
         lines.append([aim.where, aim.asked.label, wanted, plain(pair), reached])
     head = ["data, protocol", "figure", "aim", "measured", "reached"]
     return (
-        f"\n## Aims\n\nOf the shipped kind, `{DEFAULT_KIND}`, but where supervised; as they "
+        "\n## Aims\n\nOf the kind that ships for the data set (`training/recipes.py`), but where "
+        "supervised; as they "
         f"were set before this evaluation was run.\n\n{table(head, lines)}"
     )
 
@@ -167,7 +169,7 @@ def page(wanted: Sequence[Cell], results: Results, notes: Sequence[str]) -> str:
         + claims_section(found)
         + takes_section(found, tops)
         + aims_section(found)
-        + "".join(dataset_section(found, name, [DEFAULT_KIND]) for name in DATASETS)
+        + "".join(dataset_section(found, name, [shipped_kind(name)]) for name in DATASETS)
         + ceilings_section(tops)
         + missing_section(wanted, results, notes)
     )
@@ -180,7 +182,8 @@ def report(results: Results) -> str:
         group["figures"] = {
             path: pair
             for path, pair in group["figures"].items()
-            if not path.startswith("categories.") or group["model"] == DEFAULT_KIND
+            if not path.startswith("categories.")
+            or group["model"] == shipped_kind(BY_TRIAL[group["trial"]].dataset)
         }
     parts = []
     for name, entries in whole_report.items():

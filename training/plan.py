@@ -9,6 +9,7 @@ from models.kinds import DEFAULT_KIND
 from training.cells import BY_TRIAL, CeilingCell, Cell, TrialCell
 from training.contenders import CONTENDERS
 from training.datasets import DATASETS
+from training.recipes import shipped_kind
 from training.trials import TRIALS, FeatureSet, Trial, feature_sets
 
 CONTAMINATIONS = (0.01, 0.05, 0.1)
@@ -89,6 +90,16 @@ def _at(
         yield from cells([BY_TRIAL[trial]], [features], models, [share], seeds)
 
 
+def _shipped(
+    trials: Iterable[Trial], features: Sequence[FeatureSet] | None, shares: Sequence[float],
+    seeds: int,
+) -> Iterator[TrialCell]:  # fmt: skip
+    """The kind that ships for each trial's data set, and the default one."""
+    for trial in trials:
+        models = list(dict.fromkeys([shipped_kind(trial.dataset), DEFAULT_KIND]))
+        yield from cells([trial], features, models, shares, seeds)
+
+
 def _tiers(seeds: int) -> Iterator[Iterator[Cell]]:
     """The plan, part by part."""
     usual = [trial for trial in TRIALS if not trial.special]
@@ -96,8 +107,9 @@ def _tiers(seeds: int) -> Iterator[Iterator[Cell]]:
         name for name in CONTENDERS if name != DEFAULT_KIND and not name.endswith(PUBLISHED_SUFFIX)
     ]
 
-    yield cells(usual, None, [DEFAULT_KIND], [0.0], seeds)
-    yield _at(HIDDEN_FROM_SHIPPED, [DEFAULT_KIND], 0.01, seeds)
+    yield _shipped(usual, None, [0.0], seeds)
+    for trial, features in HIDDEN_FROM_SHIPPED:
+        yield _shipped([BY_TRIAL[trial]], [features], [0.01], seeds)
     yield (TrialCell(t, f, m, seed) for t, f, m in REBUILT for seed in range(seeds))
     yield (
         CeilingCell(dataset, part, features, model, grouped)
@@ -105,7 +117,7 @@ def _tiers(seeds: int) -> Iterator[Iterator[Cell]]:
             CEILING_PARTS, CEILING_FEATURES, CEILINGS, (True, False)
         )
     )
-    yield cells(usual, ["live"], [DEFAULT_KIND], CONTAMINATIONS, seeds)
+    yield _shipped(usual, ["live"], CONTAMINATIONS, seeds)
     yield _at(HEADLINES[:6], others, 0.0, seeds)
     yield _at(HIDDEN_FROM_OTHERS, others, 0.01, seeds)
     yield _at(HEADLINES[6:], others, 0.0, seeds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from models.kinds import DEFAULT_KIND
 from models.kinds.base import ModelKind
 from models.kinds.conv_vae import ConvVaeConfig
 from models.kinds.host_conv_vae import HostConvVaeConfig
@@ -24,6 +25,16 @@ RECIPES: dict[tuple[str, str], Any] = {
 (docs/decisions/0003), for nsl-kdd and unsw-nb15; kdd99's are those of its sister, cicids2017's
 are not chosen yet; a site's were on half of the attacks of docs/site.md; the convolutional ones
 have those of the dense one."""
+
+
+SHIPPED: dict[str, str] = {"unsw-nb15": "guarded-vae"}
+"""By data set: the kind of the model that ships, where not the default kind
+(docs/decisions/0006-detectors-tried.md)."""
+
+
+def shipped_kind(dataset: str) -> str:
+    """The kind of model that ships, or would, for a data set."""
+    return SHIPPED.get(dataset, DEFAULT_KIND)
 
 
 def sizes(dataset: str, kind: ModelKind[Any]) -> Any:
