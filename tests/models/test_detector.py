@@ -155,7 +155,7 @@ def test_no_amount_is_too_large_to_score(kind: str, schema: str) -> None:
             own = np.diagonal(scores.parts)
             assert own.min() >= 0.0
             # Inputs that count add the square of half of six standard deviations.
-            assert own.max() <= (20.0 if kind == "guarded-vae" else 11.0)
+            assert own.max() <= (20.0 if detector.kind.name == "guarded-vae" else 11.0)
         assert np.isfinite(detector.expected(rows)).all()
 
 
