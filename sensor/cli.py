@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, NoReturn
 from features.registry import SCHEMAS
 from features.schema import EarlyReports, Medium, Schema
 from sensor.config import defaults
-from sensor.errors import ExitCode, FlowvaneError, UsageError
+from sensor.errors import ExitCode, FlowvaneError, ModelError, UsageError
 from sensor.medium import check_medium
 from sensor.report import Console
 
 CLOCKS = {"us": 1, "ms": 1000}
 """Microseconds of a tick of the clocks that features can be measured on."""
+
+_LEARN_DEFAULTS = {"schema": "flow", "clock": "us", "model": "vae"}
+"""Of `learn`, where neither an option nor the bundle of --update says it."""
 
 if TYPE_CHECKING:
     from sensor.config.keys import Config
@@ -173,8 +176,16 @@ def _learn_parser(commands: Commands) -> None:
         "--features", dest="feature_files", type=Path, nargs="+", action="extend",
         metavar="FILE.parquet", help="what `flowvane features` or an earlier `learn` wrote",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE",
-                        help="directory to write; must not exist yet, or be a bundle")  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="BUNDLE",
+        help="directory to write; must not exist yet, or be a bundle (that of --update)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--update", type=Path, metavar="BUNDLE",
+        help="learn this model again from recent flows: schema, clock, early reports, kind and "
+        "what was excluded or included are its own; without -o it is replaced, and kept as "
+        "BUNDLE.before",
+    )  # fmt: skip
     parser.add_argument("--for", dest="lasting", type=_lasting, metavar="TIME",
                         help="of -i: capture for so long, e.g. 24h, 30m or 7d")  # fmt: skip
     parser.add_argument("--flows", type=_whole(1), metavar="N",
@@ -192,13 +203,15 @@ def _learn_parser(commands: Commands) -> None:
         help="smallest share of benign flows that may be alerted with this model; decides how "
         "much traffic is needed (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--schema", choices=sorted(SCHEMAS), default="flow",
-                        help="feature set (%(default)s)")  # fmt: skip
-    parser.add_argument("--clock", choices=tuple(CLOCKS), default="us",
-                        help="of -r and -i: what times are measured on (%(default)s)")  # fmt: skip
+    parser.add_argument("--schema", choices=sorted(SCHEMAS),
+                        help=f"feature set ({_LEARN_DEFAULTS['schema']})")  # fmt: skip
+    parser.add_argument(
+        "--clock", choices=tuple(CLOCKS),
+        help=f"of -r and -i: what times are measured on ({_LEARN_DEFAULTS['clock']})",
+    )  # fmt: skip
     _early_arguments(parser)
     _meter_argument(parser)
-    _model_argument(parser)
+    _model_argument(parser, None, _LEARN_DEFAULTS["model"])
     parser.add_argument("--seed", type=_whole(0), default=0, help="of all randomness (%(default)s)")
     parser.add_argument("--epochs", type=_whole(1), help="at most this many (as many as help)")
     parser.add_argument(
@@ -559,12 +572,14 @@ def _sweep_parser(commands: Commands) -> None:
     parser.set_defaults(run=run_sweep)
 
 
-def _model_argument(parser: argparse.ArgumentParser) -> None:
+def _model_argument(
+    parser: argparse.ArgumentParser, default: str | None = "vae", shown: str = "vae"
+) -> None:
     parser.add_argument(
-        "--model", default="vae", metavar="KIND",
+        "--model", default=default, metavar="KIND",
         help="kind of model: vae, conv-vae, host-conv-vae, prototype-vae, guarded-vae, "
         "deep-autoencoder, autoencoder or "
-        "classifier (%(default)s)",
+        f"classifier ({shown})",
     )  # fmt: skip
 
 
@@ -589,7 +604,22 @@ def run_learn(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane learn`."""
     from sensor.learn import learn_site
 
-    return learn_site(args, _early(args, SCHEMAS[args.schema]), console)
+    before = None
+    if args.update is not None:
+        from sensor.learnupdate import detector_before, settle
+
+        before = detector_before(args.update)
+        clock = next((name for name, us in CLOCKS.items() if us == before.clock_us), None)
+        if clock is None:
+            raise ModelError(f"--update: {args.update} has a clock of {before.clock_us} us")
+        settle(args, before, clock, _early(args, before.schema))
+    elif args.output is None:
+        raise UsageError("-o: say where the bundle is to be written")
+    for name, value in _LEARN_DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    early = before.early if before else _early(args, SCHEMAS[args.schema])
+    return learn_site(args, early, console, before)
 
 
 def run_live(args: argparse.Namespace, console: Console) -> ExitCode:

@@ -13,11 +13,14 @@ import rich.table
 from rich.text import Text
 
 from features.encoder import NotFinite
+from features.measurement import Measurement
 from features.registry import SCHEMAS
-from features.schema import EarlyReports, Medium
+from features.schema import NEVER_EARLY, EarlyReports, Medium
+from models.detector import Detector
 from models.manifest import MANIFEST
 from sensor.caches import keep_compiled
 from sensor.errors import ExitCode, OutputError, UsageError
+from sensor.learnupdate import choice_after, in_place, kept_at, replace_bundle
 from sensor.livefeatures import FlowFolder, capture_flows
 from sensor.measuring import Wanted, measure_captures
 from sensor.report import Console, printable
@@ -35,15 +38,25 @@ from training.rows import RowsError
 from training.site import Choice, Learned, NoSuchPattern, learn, look, site_config
 from training.sitepatterns import Pattern
 from training.siterows import SiteFiles
+from training.siteupdate import Doubted, doubt, without
 
 _CLOCKS = {"us": 1, "ms": 1000}
 SHOWN = 15
 """Patterns in the printed table; the file has more."""
 
 
-def learn_site(args: argparse.Namespace, early: EarlyReports, console: Console) -> ExitCode:
-    """Learn from captures, interfaces or feature files and write a bundle."""
-    _check(args, early)
+def learn_site(
+    args: argparse.Namespace, early: EarlyReports, console: Console, before: Detector | None = None
+) -> ExitCode:
+    """Learn from captures, interfaces or feature files and write a bundle.
+
+    Args:
+        args: options.
+        early: when flows that go on are reported, too.
+        console: is told.
+        before: the model that is updated, if one is.
+    """
+    _check(args)
     code = ExitCode.OK
     wanted = Wanted(SCHEMAS[args.schema], _CLOCKS[args.clock], early, args.meter)
     paths = args.feature_files
@@ -52,7 +65,7 @@ def learn_site(args: argparse.Namespace, early: EarlyReports, console: Console) 
     elif args.interfaces:
         paths = _from_interfaces(args, wanted, console)
     try:
-        learned = _learn(args, paths, console)
+        learned = _learn(args, paths, console, before)
     except (TooFewRows, NotFinite, RowsError) as error:
         place = "" if isinstance(error, RowsError) else f"{_shown(args, paths)}: "
         console.error(f"{place}{error}")
@@ -63,7 +76,7 @@ def learn_site(args: argparse.Namespace, early: EarlyReports, console: Console) 
     return code
 
 
-def _check(args: argparse.Namespace, early: EarlyReports) -> None:
+def _check(args: argparse.Namespace) -> None:
     """Refuse options that make no sense together.
 
     Raises:
@@ -74,7 +87,7 @@ def _check(args: argparse.Namespace, early: EarlyReports) -> None:
         raise UsageError("-i: say for how long with --for or --flows, e.g. --for 24h")
     if not args.interfaces and (args.lasting is not None or args.flows is not None):
         raise UsageError("--for, --flows: only with -i; files are read to their end")
-    if args.feature_files and early:
+    if args.feature_files and (args.early_age or args.early_packets):
         raise UsageError("--early-age, --early-packets: not with --features: the files say it")
     medium = SCHEMAS[args.schema].medium
     if not args.feature_files and medium is not Medium.PACKETS:
@@ -157,14 +170,26 @@ def names_in(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _learn(args: argparse.Namespace, paths: Sequence[Path], console: Console) -> Learned:
+def _learn(
+    args: argparse.Namespace, paths: Sequence[Path], console: Console, before: Detector | None
+) -> Learned:
     """Fit and calibrate, with a progress bar and a checkpoint, and write the bundle."""
     keep_compiled()
     kind = kind_named(args.model)
     source = SiteFiles(paths, SCHEMAS[args.schema])
     measured = source.measurement
+    choice = Choice(names_in(args.exclude), names_in(args.include))
+    noted: dict[str, Any] = {}
+    name = before.name if before and in_place(args) else args.output.name
+    if before is not None:
+        _check_measured(measured, before, args.update)
+        choice = choice_after(before, choice.exclude, choice.include)
     with console.progress("looking the flows through", 1) as advance:
         seen = look(source)
+        if before is not None:
+            doubted = doubt(source, seen, before, args.fpr)
+            seen = without(seen, doubted.aside)
+            noted["update"] = _update_noted(doubted, before)
         advance(1)
     config = site_config(kind, int(len(seen.traffic) / 2))
     if args.epochs is not None:
@@ -177,17 +202,44 @@ def _learn(args: argparse.Namespace, paths: Sequence[Path], console: Console) ->
         console.progress(f"learning from {source.count:,} flows", config.epochs) as advance,
     ):
         learned = learn(
-            source, name=args.output.name, seed=args.seed, fpr=args.fpr, kind=kind,
+            source, name=name, seed=args.seed, fpr=args.fpr, kind=kind,
             clock_us=measured.clock_us if measured else _CLOCKS[args.clock],
-            choice=Choice(names_in(args.exclude), names_in(args.include)), config=config,
+            choice=choice, config=config, network=before.config if before else None,
             observers=[Bar(advance)], checkpoint=checkpoint, seen=seen,
-            **({"early": measured.early} if measured else {}),
+            early=measured.early if measured else before.early if before else NEVER_EARLY,
         )  # fmt: skip
-    learned.detector.provenance |= {
+    learned.detector.provenance |= noted | {
         "files": digests(paths), "command": _command(args), "versions": versions()
     }  # fmt: skip
-    write_bundle(learned.detector, args.output, checkpoint)
+    if in_place(args):
+        replace_bundle(learned.detector, args.update)
+        checkpoint.remove()
+    else:
+        write_bundle(learned.detector, args.output, checkpoint)
     return learned
+
+
+def _check_measured(measured: Measurement | None, before: Detector, bundle: Path) -> None:
+    """Refuse flows that the model before was not learnt from the like of.
+
+    Raises:
+        RowsError: they were measured in another way.
+    """
+    if measured and (measured.clock_us, measured.early) != (before.clock_us, before.early):
+        raise RowsError(
+            f"--features: measured with a clock of {measured.clock_us} us and early reports "
+            f"{measured.early or 'none'}, {bundle} with {before.clock_us} us and "
+            f"{before.early or 'none'}; measure them alike"
+        )
+
+
+def _update_noted(doubted: Doubted, before: Detector) -> dict[str, Any]:
+    """What the bundle says of the model before."""
+    return {
+        "name": before.name,
+        "alerted": round(doubted.alerted, 6),
+        "set_aside": int(doubted.aside.sum()),
+    }
 
 
 def _command(args: argparse.Namespace) -> str:
@@ -197,8 +249,9 @@ def _command(args: argparse.Namespace) -> str:
         for option in ("exclude", "include")
         if getattr(args, option)
     )
+    update = "--update BUNDLE.before " if args.update is not None else ""
     return (
-        f"flowvane learn --features FILE... --schema {args.schema} --model {args.model} "
+        f"flowvane learn {update}--features FILE... --schema {args.schema} --model {args.model} "
         f"--seed {args.seed} {given}-o BUNDLE"
     )
 
@@ -229,6 +282,16 @@ def _tell(
         f"{learned.flows:,} flows, calibrated on {detector.calibration.count:,} later ones; "
         f"{aside}{excluded}; suspicious patterns in {report}"
     )
+    if (update := detector.provenance.get("update")) is not None:
+        console.say(
+            f"the model before alerts on {100 * update['alerted']:.2g} % of the flows outside "
+            f"bursts; {update['set_aside']:,} of few hosts were set aside for that"
+        )
+    if in_place(args):
+        console.say(
+            f"the model before is kept in {kept_at(args.update)}; a sensor that runs takes the new "
+            "one with SIGUSR2 (systemctl reload flowvane@IFACE)"
+        )
     if not args.feature_files:
         console.say(
             f"the flows are kept in {_folder(args)}: look at the patterns, learn again with "

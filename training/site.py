@@ -62,10 +62,13 @@ class Choice:
     Attributes:
         exclude: nothing is learnt from these flows, and nothing calibrated.
         include: these flows count in full.
+        earlier: those of both that were decided for the model before an update; hosts that are
+            not seen any more are no mistake among them.
     """
 
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
+    earlier: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -149,8 +152,10 @@ def learn(
         NotFinite, CheckpointError: as :func:`training.fit.fit`.
     """
     seen = seen or look(source)
-    excluded = chosen_by(seen, choice.exclude if choice else ())
-    share = np.where(chosen_by(seen, choice.include if choice else ()), 1.0, seen.support.share)
+    told = choice or Choice()
+    excluded = chosen_by(seen, told.exclude, told.earlier)
+    included = chosen_by(seen, told.include, told.earlier)
+    share = np.where(included, 1.0, seen.support.share)
     roles = roles_of(seen, share, excluded, seed)
     _check(seen.traffic, roles, fpr)
     rows, roles = _gathered(source, roles)
@@ -250,16 +255,18 @@ def site_config(kind: ModelKind[Any], trained: int) -> FitConfig:
     return replace(kind.training, epochs=30, patience=6, batch=128)
 
 
-def chosen_by(seen: Seen, names: Sequence[str]) -> NDArray[np.bool_]:
+def chosen_by(
+    seen: Seen, names: Sequence[str], earlier: frozenset[str] = frozenset()
+) -> NDArray[np.bool_]:
     """Which flows are meant by pattern ids or addresses, ``[N]``.
 
     Raises:
-        NoSuchPattern: one of them occurs nowhere.
+        NoSuchPattern: one of them occurs nowhere, and is not of `earlier`.
     """
     chosen = np.zeros(len(seen.traffic), bool)
     for name in names:
         mask = seen.grouped.of(name) | touching(seen.traffic, name)
-        if not mask.any():
+        if not mask.any() and name not in earlier:
             raise NoSuchPattern(f"{name}: no pattern has this id, and no flow this address")
         chosen |= mask
     return chosen

@@ -24,7 +24,7 @@ from training.site import (
     look,
     roles_of,
 )
-from training.sitepatterns import group, listed
+from training.sitepatterns import FEW, group, listed
 from training.siterows import SiteTable, address_keys, microseconds
 from training.sitesupport import (
     ALIKE,
@@ -36,6 +36,7 @@ from training.sitesupport import (
     mixed,
     weigh,
 )
+from training.siteupdate import few_hosts, without
 
 QUICK = FitConfig(epochs=1)
 HOUR_US = 3_600_000_000
@@ -249,3 +250,34 @@ def test_what_was_scored_was_not_learnt_from() -> None:
     assert [each.calibration.count for each in fitted.detectors] == counts
     with pytest.raises(TooLittleTraffic, match="300 flows are too few to fit a model on"):
         cross_fit(toy_site(300), name="x", seed=0, clock_us=1, fpr=0.01)
+
+
+# An update
+
+
+def test_the_model_before_makes_a_small_burst_one() -> None:
+    small, single = scan(FEW), traffic(*(np.array([n]) for n in (8, 3000, 25, 300)))
+    site = joined(usual(), small, single)
+    support = weigh(site)
+    seen = Seen(site, support, group(site, support))
+    assert not support.burst.any()
+    # It alerts on half of what is usual, too: that is drift, and is learnt from.
+    alerted = np.arange(len(site)) % 2 == 0
+    alerted[2000:] = True
+    score = np.arange(len(site), dtype=float)
+    aside = few_hosts(seen, alerted, score, most=100)
+    assert np.flatnonzero(aside).tolist() == list(range(2000, 2000 + FEW))
+    bounded = few_hosts(seen, alerted, score, most=2)
+    assert np.flatnonzero(bounded).tolist() == [2000 + FEW - 2, 2000 + FEW - 1]
+    roles = roles_of(
+        without(seen, aside), without(seen, aside).support.share, np.zeros(len(site), bool), 0
+    )
+    assert (roles[aside] == Role.ASIDE).all()
+    assert (roles[~aside] != Role.ASIDE).all()
+
+
+def test_what_was_decided_before_need_not_occur_any_more() -> None:
+    seen = look(toy_site())
+    assert not chosen_by(seen, ["10.9.9.9"], frozenset({"10.9.9.9"})).any()
+    with pytest.raises(NoSuchPattern):
+        chosen_by(seen, ["10.9.9.9"], frozenset({"10.0.0.1"}))
