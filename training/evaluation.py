@@ -73,7 +73,7 @@ def run(
         cells: in this order.
         data: the directory of the data sets.
         records: where they are kept, if they are.
-        minutes: no new cell is begun after them.
+        minutes: no new cell is begun after them; records that are there are still found.
 
     Raises:
         DataSetError: files are missing or wrong, unless a trial is optional.
@@ -90,8 +90,8 @@ def run(
         record, note = found[cell], ""
         fresh = record is None
         if fresh:
-            if minutes is not None and monotonic() - begun > 60 * minutes:
-                return
+            if minutes is not None and monotonic() - begun >= 60 * minutes:
+                continue
             start = monotonic()
             record, note = _run(cell, data, records, tables)
             waiting.remove(cell)

@@ -25,12 +25,9 @@ __all__ = ["link"]
 QUICK = ("--model", "autoencoder", "--epochs", 1, "--fpr", 0.02)
 
 
-@pytest.fixture(scope="module")
-def flows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample capture's flows: 880 of an office, and a scan and a flood of 4,000."""
-    path = tmp_path_factory.mktemp("flows") / "flows.parquet"
-    assert run("features", "-r", sample().path, "--schema", "flow", "-o", path).code == 0
-    return path
+@pytest.fixture
+def flows(office_flows: Path) -> Path:
+    return office_flows
 
 
 def learn(*arguments: object) -> Ran:

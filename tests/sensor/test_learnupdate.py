@@ -10,7 +10,7 @@ import pytest
 
 from models.bundle import load
 from sensor import learnupdate
-from tests.helpers import run, sample, small_pcap, syn
+from tests.helpers import run, small_pcap, syn
 
 QUICK = ("--epochs", 1, "--fpr", 0.02)
 NAMES = ("manifest.json", "tensors.safetensors", "SHA256SUMS")
@@ -21,11 +21,10 @@ def contents(bundle: Path) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def learnt(tmp_path_factory: pytest.TempPathFactory, office_flows: Path) -> Path:
     """A folder with flows and a model of them from which a host is excluded."""
     folder = tmp_path_factory.mktemp("learnt")
-    flows = folder / "flows.parquet"
-    assert run("features", "-r", sample().path, "--schema", "flow", "-o", flows).code == 0
+    flows = Path(shutil.copy(office_flows, folder / "flows.parquet"))
     options = ("--model", "autoencoder", "--exclude", "10.20.30.109")
     ran = run("learn", "-q", *QUICK, *options, "--features", flows, "-o", folder / "office")
     assert ran.code == 0

@@ -227,7 +227,12 @@ def test_an_interrupted_evaluation_goes_on(tmp_path: Path, counted: list[str]) -
 
 def test_time_that_is_up_begins_nothing(tmp_path: Path, counted: list[str]) -> None:
     wanted = list(cells([NSL], ["all"], ["pca"], [0.0], 3))
-    assert not list(run(wanted, tmp_path, Records(tmp_path), minutes=-1.0))
+    records = Records(tmp_path)
+    assert not list(run(wanted, tmp_path, records, minutes=0))
+    assert counted == []
+    records.keep(wanted[2], {}, None)
+    found = list(run(wanted, tmp_path, records, minutes=0))
+    assert [(news.cell, news.fresh) for news in found] == [(wanted[2], False)]
     assert counted == []
 
 
