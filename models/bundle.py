@@ -24,6 +24,7 @@ from safetensors.numpy import save as save_tensors
 
 from features.encoder import Encoder
 from models.detector import Detector
+from models.durable import flush, put, sync
 from models.kinds import KINDS
 from models.kinds.base import ModelKind, Network, Shape
 from models.manifest import (
@@ -92,13 +93,9 @@ def _replace(directory: Path, contents: dict[str, bytes]) -> None:
         for name, data in contents.items():
             (fresh / name).write_bytes(data)
         fresh.chmod(0o755)
-        if directory.exists():
-            old = fresh.with_name(fresh.name + ".old")
-            directory.rename(old)
-            fresh.rename(directory)
-            shutil.rmtree(old)
-        else:
-            fresh.rename(directory)
+        flush(fresh)
+        put(fresh, directory)
+        sync(directory.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
-import errno
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -14,12 +11,10 @@ from pathlib import Path
 from features.schema import EarlyReports
 from models.bundle import assemble, save
 from models.detector import Detector
+from models.durable import flush, put, sync
 from models.manifest import MANIFEST, BundleError, read
 from sensor.errors import ModelError, OutputError, UsageError
 from training.site import Choice
-
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-_UNABLE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 def detector_before(bundle: Path) -> Detector:
@@ -113,57 +108,12 @@ def replace_bundle(detector: Detector, bundle: Path) -> Path:
             old, fresh = Path(beside, "old"), Path(beside, "fresh")
             shutil.copytree(place, old)
             save(detector, fresh)
-            for folder in (old, fresh):
-                _flush(folder)
-            _put(old, kept)
-            _put(fresh, place)
-            _sync(place.parent)
+            flush(old)
+            put(old, kept)
+            put(fresh, place)
+            sync(place.parent)
     except BundleError as error:
         raise OutputError(str(error)) from error
     except OSError as error:
         raise OutputError(f"{bundle}: {(error.strerror or str(error)).lower()}") from error
     return kept
-
-
-def _put(fresh: Path, place: Path) -> None:
-    """Move a directory to its place; what was there is at `fresh` then."""
-    if not place.exists():
-        fresh.rename(place)
-        return
-    try:
-        _exchange(fresh, place)
-    except OSError as error:
-        if error.errno not in _UNABLE:
-            raise
-        aside = fresh.with_name(fresh.name + ".old")
-        place.rename(aside)
-        fresh.rename(place)
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Swap two directories in one step (renameat2(2), for which Python has no name).
-
-    Raises:
-        OSError: it cannot be done.
-    """
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    paths = os.fsencode(one), os.fsencode(other)
-    if renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], ctypes.c_uint(_RENAME_EXCHANGE)) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
-def _flush(folder: Path) -> None:
-    """Have files and their names on the disk: a power cut must not leave a name without data."""
-    for path in (*folder.iterdir(), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

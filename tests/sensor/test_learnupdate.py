@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from models import durable
 from models.bundle import load
 from sensor import learnupdate
 from tests.helpers import run, small_pcap, syn
@@ -100,7 +101,7 @@ def test_cut_off_anywhere_a_whole_model_is_there(
 ) -> None:
     was, detector = contents(office), load(office)
     detector.provenance["new"] = True
-    put, steps = learnupdate._put, iter(["copy", "swap"])
+    put, steps = learnupdate.put, iter(["copy", "swap"])
 
     def cut_off(fresh: Path, place: Path) -> None:
         if next(steps) == cut:
@@ -111,8 +112,8 @@ def test_cut_off_anywhere_a_whole_model_is_there(
         if path == office.parent:
             raise OSError(errno.EIO, "cut off")
 
-    monkeypatch.setattr(learnupdate, "_put", cut_off)
-    monkeypatch.setattr(learnupdate, "_sync", cut_clean if cut == "clean" else lambda path: None)
+    monkeypatch.setattr(learnupdate, "put", cut_off)
+    monkeypatch.setattr(learnupdate, "sync", cut_clean if cut == "clean" else lambda path: None)
     with pytest.raises(learnupdate.OutputError, match="cut off"):
         learnupdate.replace_bundle(detector, office)
     load(office)
@@ -127,7 +128,7 @@ def test_without_an_exchange_the_copy_is_there_first(
         assert office.with_name("office.before").exists()
         raise OSError(errno.EINVAL, "no such thing here")
 
-    monkeypatch.setattr(learnupdate, "_exchange", unable)
+    monkeypatch.setattr(durable, "exchange", unable)
     was, detector = contents(office), load(office)
     detector.provenance["new"] = True
     assert contents(learnupdate.replace_bundle(detector, office)) == was
