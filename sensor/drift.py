@@ -24,7 +24,7 @@ _EVERY_S, _LOOKED_AT = 0.5, 256
 """So many flows are looked at in so long, at most: the features of all would cost too much."""
 _NAMED = 3
 _SCORES = "(scores)"
-ADVICE = "learn again (flowvane learn --update BUNDLE)"
+ADVICE = "learn again (flowvane learn; with --update BUNDLE, a model learnt here before)"
 
 
 class Drift:
