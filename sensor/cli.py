@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from features.registry import SCHEMAS
 from features.schema import EarlyReports, Medium, Schema
 from sensor.config import defaults
+from sensor.durations import seconds_of
 from sensor.errors import ExitCode, FlowvaneError, ModelError, UsageError
 from sensor.medium import check_medium
 from sensor.report import Console
@@ -21,8 +22,10 @@ from sensor.report import Console
 CLOCKS = {"us": 1, "ms": 1000}
 """Microseconds of a tick of the clocks that features can be measured on."""
 
-_LEARN_DEFAULTS = {"schema": "flow", "clock": "us", "model": "vae"}
-"""Of `learn`, where neither an option nor the bundle of --update says it."""
+_LEARN_DEFAULTS: dict[str, Any] = {
+    "schema": "flow", "clock": "us", "model": "vae", "fpr": defaults.FALSE_POSITIVE_RATE,
+}  # fmt: skip
+"""Of `learn`, where neither an option, the bundle of --update nor the file of -c says it."""
 
 if TYPE_CHECKING:
     from sensor.config.keys import Config
@@ -144,15 +147,12 @@ def _scoring_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
 def _lasting(text: str) -> float:
     """Parses a time like 90s, 30m, 24h or 7d; seconds."""
-    unit = _UNITS.get(text[-1:])
-    if unit is None:
+    seconds = seconds_of(text)
+    if seconds is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90s, 30m, 24h or 7d")
-    return _positive(text[:-1]) * unit
+    return seconds
 
 
 def _learn_parser(commands: Commands) -> None:
@@ -173,6 +173,11 @@ def _learn_parser(commands: Commands) -> None:
         help="capture on these, until --for or --flows is reached",
     )  # fmt: skip
     sources.add_argument(
+        "-c", "--config", type=Path, metavar="FILE",
+        help="capture as this configuration of `run` says, for as long as `learn` in it says; the "
+        "bundle is its `model`",
+    )  # fmt: skip
+    sources.add_argument(
         "--features", dest="feature_files", type=Path, nargs="+", action="extend",
         metavar="FILE.parquet", help="what `flowvane features` or an earlier `learn` wrote",
     )  # fmt: skip
@@ -187,9 +192,9 @@ def _learn_parser(commands: Commands) -> None:
         "BUNDLE.before",
     )  # fmt: skip
     parser.add_argument("--for", dest="lasting", type=_lasting, metavar="TIME",
-                        help="of -i: capture for so long, e.g. 24h, 30m or 7d")  # fmt: skip
+                        help="of -i and -c: capture for so long, e.g. 24h, 30m or 7d")  # fmt: skip
     parser.add_argument("--flows", type=_whole(1), metavar="N",
-                        help="of -i: capture until so many flows have ended")  # fmt: skip
+                        help="of -i and -c: capture until so many flows have ended")  # fmt: skip
     parser.add_argument(
         "--exclude", nargs="+", action="extend", default=[], metavar="ID|ADDRESS|FILE",
         help="learn nothing from this pattern or host; a file has one a line",
@@ -199,15 +204,15 @@ def _learn_parser(commands: Commands) -> None:
         help="this pattern or host is normal here: count all of its flows",
     )  # fmt: skip
     parser.add_argument(
-        "--fpr", type=_share, default=defaults.FALSE_POSITIVE_RATE, metavar="P",
+        "--fpr", type=_share, metavar="P",
         help="smallest share of benign flows that may be alerted with this model; decides how "
-        "much traffic is needed (%(default)s)",
+        f"much traffic is needed ({defaults.FALSE_POSITIVE_RATE})",
     )  # fmt: skip
     parser.add_argument("--schema", choices=sorted(SCHEMAS),
                         help=f"feature set ({_LEARN_DEFAULTS['schema']})")  # fmt: skip
     parser.add_argument(
         "--clock", choices=tuple(CLOCKS),
-        help=f"of -r and -i: what times are measured on ({_LEARN_DEFAULTS['clock']})",
+        help=f"of -r, -i and -c: what times are measured on ({_LEARN_DEFAULTS['clock']})",
     )  # fmt: skip
     _early_arguments(parser)
     _meter_argument(parser)
@@ -603,7 +608,9 @@ def _data_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -
 def run_learn(args: argparse.Namespace, console: Console) -> ExitCode:
     """`flowvane learn`."""
     from sensor.learn import learn_site
+    from sensor.learnconfig import capture_by
 
+    capture = None if args.config is None else capture_by(args)
     before = None
     if args.update is not None:
         from sensor.learnupdate import detector_before, settle
@@ -619,7 +626,7 @@ def run_learn(args: argparse.Namespace, console: Console) -> ExitCode:
         if getattr(args, name) is None:
             setattr(args, name, value)
     early = before.early if before else _early(args, SCHEMAS[args.schema])
-    return learn_site(args, early, console, before)
+    return learn_site(args, early, console, before, capture)
 
 
 def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
@@ -654,9 +661,9 @@ def run_live(args: argparse.Namespace, console: Console) -> ExitCode:
 
 def _service() -> Callable[[Config, Callable[[], Config], Console], ExitCode]:
     """What captures; to load it takes seconds."""
-    from sensor.service import capture
+    from sensor.service import serve
 
-    return capture
+    return serve
 
 
 def _test(config: Config, console: Console) -> ExitCode:
@@ -666,6 +673,12 @@ def _test(config: Config, console: Console) -> ExitCode:
     from sensor.errors import ModelError
     from sensor.verdict import check_rate
 
+    if config.learn.enabled and not Path(config.model).exists():
+        from sensor.coldstart import check_start
+
+        check_start(config)
+        console.say(f"the configuration is good; {config.model} is to be learnt first")
+        return ExitCode.OK
     try:
         model = read(config.model)
     except BundleError as error:

@@ -21,8 +21,10 @@ from models.manifest import MANIFEST
 from sensor.caches import keep_compiled
 from sensor.errors import ExitCode, OutputError, UsageError
 from sensor.learnupdate import choice_after, in_place, kept_at, replace_bundle
-from sensor.livefeatures import FlowFolder, capture_flows
+from sensor.livefeatures import Capture, FlowFolder, capture_flows
 from sensor.measuring import Wanted, measure_captures
+from sensor.meter.compiled.core import Options
+from sensor.meter.compiled.interface import Tap
 from sensor.report import Console, printable
 from sensor.train import (
     Bar,
@@ -46,8 +48,9 @@ SHOWN = 15
 
 
 def learn_site(
-    args: argparse.Namespace, early: EarlyReports, console: Console, before: Detector | None = None
-) -> ExitCode:
+    args: argparse.Namespace, early: EarlyReports, console: Console,
+    before: Detector | None = None, capture: Capture | None = None,
+) -> ExitCode:  # fmt: skip
     """Learn from captures, interfaces or feature files and write a bundle.
 
     Args:
@@ -55,15 +58,19 @@ def learn_site(
         early: when flows that go on are reported, too.
         console: is told.
         before: the model that is updated, if one is.
+        capture: what a configuration says of the interfaces, if one does.
     """
     _check(args)
+    if args.interfaces:
+        taps = [Tap(name) for name in args.interfaces]
+        capture = Capture(taps, Options(), args.lasting, args.flows)
     code = ExitCode.OK
     wanted = Wanted(SCHEMAS[args.schema], _CLOCKS[args.clock], early, args.meter)
     paths = args.feature_files
     if args.captures:
         paths, code = _from_captures(args, wanted, console)
-    elif args.interfaces:
-        paths = _from_interfaces(args, wanted, console)
+    elif capture is not None:
+        paths = _from_interfaces(args, capture, wanted, console)
     try:
         learned = _learn(args, paths, console, before)
     except (TooFewRows, NotFinite, RowsError) as error:
@@ -85,8 +92,9 @@ def _check(args: argparse.Namespace) -> None:
     """
     if args.interfaces and args.lasting is None and args.flows is None:
         raise UsageError("-i: say for how long with --for or --flows, e.g. --for 24h")
-    if not args.interfaces and (args.lasting is not None or args.flows is not None):
-        raise UsageError("--for, --flows: only with -i; files are read to their end")
+    files = args.captures or args.feature_files
+    if files and (args.lasting is not None or args.flows is not None):
+        raise UsageError("--for, --flows: only with -i or -c; files are read to their end")
     if args.feature_files and (args.early_age or args.early_packets):
         raise UsageError("--early-age, --early-packets: not with --features: the files say it")
     medium = SCHEMAS[args.schema].medium
@@ -108,8 +116,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _folder(args: argparse.Namespace) -> Path:
     """Where flows are kept that this command measures."""
-    output: Path = args.output
-    return output.with_name(output.name + ".flows")
+    return FlowFolder.beside(args.output)
 
 
 def _from_captures(
@@ -125,11 +132,13 @@ def _from_captures(
     return [done], ExitCode.OK if written.whole else ExitCode.INPUT
 
 
-def _from_interfaces(args: argparse.Namespace, wanted: Wanted, console: Console) -> list[Path]:
+def _from_interfaces(
+    args: argparse.Namespace, capture: Capture, wanted: Wanted, console: Console
+) -> list[Path]:
     """Capture on interfaces into feature files."""
     folder = FlowFolder(_folder(args), resume=args.resume)
     try:
-        capture_flows(args.interfaces, wanted, folder, console, args.lasting, args.flows)
+        capture_flows(capture, wanted, folder, console)
     except KeyboardInterrupt:
         console.warn(
             f"{folder.path}: has {folder.progress.flows:,} flows of "

@@ -26,13 +26,22 @@ class Lifecycle:
 
     def __init__(
         self, stages: Stages, requests: Requests, reloader: Reloader, notifier: Notifier,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, beside: Callable[[], str] = str,
     ) -> None:  # fmt: skip
-        """Begin to look after `stages`; `clock` is in seconds that only grow."""
+        """Begin to look after `stages`.
+
+        Args:
+            stages: what flows go through.
+            requests: what signals ask for.
+            reloader: makes the model anew.
+            notifier: tells the service manager.
+            clock: seconds that only grow.
+            beside: what else the status says.
+        """
         self._stages, self._requests = stages, requests
         self._reloader, self._notifier = reloader, notifier
         self._ready = self._reloading = self._stopping = False
-        self._clock = clock
+        self._clock, self._beside = clock, beside
         self._status_at = self._feed_at = clock()
 
     def turn(self) -> None:
@@ -81,5 +90,5 @@ class Lifecycle:
         return (
             f"model {feed.verdict.model}: {feed.counters.alerts:,} alerts in "
             f"{self._stages.meter.counters.brief}; {events.written:,} events "
-            f"written, {events.lost:,} lost"
+            f"written, {events.lost:,} lost{self._beside()}"
         )

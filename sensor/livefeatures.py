@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from features.measurement import Measurement
@@ -30,8 +30,31 @@ from sensor.triage import tell_forgotten
 
 PART_FLOWS = 1 << 16
 PART_S = 300.0
+_PROGRESS = "progress.json"
 STOP_WITHIN_S = 60.0
 """At the end flows that are under way are measured for so long at most."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What is captured: until `lasting_s` seconds or `flows` are reached, if they are given.
+
+    Attributes:
+        taps: interfaces, and how each is captured.
+        options: of the meter; when it reports early is not taken from here.
+        lasting_s, flows: of earlier calls, too; None for no such limit.
+    """
+
+    taps: Sequence[Tap]
+    options: Options
+    lasting_s: float | None
+    flows: int | None
+
+    def reached(self, seconds: float, flows: int) -> bool:
+        """Whether so many seconds or flows are enough."""
+        return (self.lasting_s is not None and seconds >= self.lasting_s) or (
+            self.flows is not None and flows >= self.flows
+        )
 
 
 @dataclass
@@ -54,18 +77,33 @@ class Progress:
 class FlowFolder:
     """A folder of feature files, and how far a capture has come."""
 
+    @staticmethod
+    def beside(bundle: Path) -> Path:
+        """Where the flows are kept that a bundle is learnt from."""
+        return bundle.with_name(bundle.name + ".flows")
+
+    @staticmethod
+    def progress_in(path: Path) -> Progress:
+        """How far a folder says that its capture is; nothing if there is none.
+
+        Raises:
+            OSError, TypeError, ValueError: it cannot be read.
+        """
+        told = path / _PROGRESS
+        return Progress(**json.loads(told.read_text())) if told.exists() else Progress()
+
     def __init__(self, path: Path, *, resume: bool) -> None:
         """Open a folder; unless it is to be gone on with, what another capture left is removed.
 
         Raises:
             OutputError: it cannot be written, or holds no capture to go on with.
         """
-        self.path, self._told = path, path / "progress.json"
+        self.path, self._told = path, path / _PROGRESS
         self.progress = Progress()
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if resume and self._told.exists():
-                self.progress = Progress(**json.loads(self._told.read_text()))
+            if resume:
+                self.progress = self.progress_in(path)
             for number, part in enumerate(self.files):
                 if not resume or number >= self.progress.parts:
                     part.unlink()
@@ -79,11 +117,9 @@ class FlowFolder:
         """The feature files, in the order in which they were written."""
         return sorted(self.path.glob("flows-*.parquet"))
 
-    def enough(self, lasting_s: float | None, flows: int | None) -> bool:
-        """Whether so many seconds or flows were captured."""
-        return (lasting_s is not None and self.progress.seconds >= lasting_s) or (
-            flows is not None and self.progress.flows >= flows
-        )
+    def enough(self, wanted: Capture) -> bool:
+        """Whether as many seconds or flows were captured as are wanted."""
+        return wanted.reached(self.progress.seconds, self.progress.flows)
 
     def next_file(self) -> Path:
         """Name of the next one."""
@@ -144,8 +180,8 @@ class _Parts:
 
 
 def capture_flows(
-    names: Sequence[str], wanted: Wanted, folder: FlowFolder, console: Console,
-    lasting_s: float | None, flows: int | None, clock: Callable[[], float] = time.monotonic,
+    capture: Capture, wanted: Wanted, folder: FlowFolder, console: Console,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:  # fmt: skip
     """Capture on interfaces until so many seconds or flows are reached, earlier calls included.
 
@@ -154,24 +190,25 @@ def capture_flows(
         OutputError: a file cannot be written.
         KeyboardInterrupt: SIGINT or SIGTERM came; all that had come in by then is written.
     """
-    if folder.enough(lasting_s, flows):
+    if folder.enough(capture):
         return
-    taps = [Tap(name) for name in names]
+    taps, names = capture.taps, [tap.name for tap in capture.taps]
     check(taps)
     requests = Requests()
     with requests.noted():
         meter = open_live_meter(
-            taps, wanted.schema.meter, wanted.clock_us, Options(early=wanted.early),
+            taps, wanted.schema.meter, wanted.clock_us,
+            replace(capture.options, early=wanted.early),
             stop_within_s=STOP_WITHIN_S, wanted=wanted.meter, warn=console.warn,
         )  # fmt: skip
         requests.stop = meter.stop
         parts = _Parts(folder, wanted, meter, names, clock)
         forgotten: Counter[str] = Counter()
         measured = measure_live(meter, wanted.schema, wanted.clock_us, forgotten)
-        total = lasting_s if lasting_s is not None else float(flows or 0)
+        total = capture.lasting_s if capture.lasting_s is not None else float(capture.flows or 0)
         try:
             with closing(meter), console.progress(f"capturing on {', '.join(names)}", total) as bar:
-                _write_all(_until(measured, meter, parts, lasting_s, flows, bar), parts)
+                _write_all(_until(measured, meter, parts, capture, bar), parts)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise OutputError(f"{folder.path}: cannot be written: {reason}") from error
@@ -191,17 +228,15 @@ def _write_all(measured: Iterator[Measured], parts: _Parts) -> None:
 
 
 def _until(
-    measured: Iterator[Measured], meter: LiveMeter, parts: _Parts, lasting_s: float | None,
-    flows: int | None, advance: Callable[[float], None],
+    measured: Iterator[Measured], meter: LiveMeter, parts: _Parts, capture: Capture,
+    advance: Callable[[float], None],
 ) -> Iterator[Measured]:  # fmt: skip
     """The same items; the meter is stopped when there is enough, and what it had comes still."""
     shown = 0.0
     for item in measured:
         yield item
-        now = parts.seconds if lasting_s is not None else float(parts.flows)
+        now = parts.seconds if capture.lasting_s is not None else float(parts.flows)
         advance(now - shown)
         shown = now
-        if (lasting_s is not None and parts.seconds >= lasting_s) or (
-            flows is not None and parts.flows >= flows
-        ):
+        if capture.reached(parts.seconds, parts.flows):
             meter.stop()

@@ -11,10 +11,11 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sensor import daemon
+from sensor import coldstart, daemon
 from sensor.allocator import one_heap
 from sensor.aside import aside
 from sensor.caches import keep_compiled
+from sensor.coldstart import Learning
 from sensor.config.build import deciders_of, medium_of, outputs_of
 from sensor.config.keys import Config
 from sensor.daemon import RunSummary, Stages
@@ -44,13 +45,49 @@ _CLOSING_S = 1.0
 _CLOSING_LEAST_S = 0.2
 
 
-def capture(config: Config, reread: Callable[[], Config], console: Console) -> ExitCode:
+def serve(config: Config, reread: Callable[[], Config], console: Console) -> ExitCode:
+    """Learn a model first where that is wanted and there is none; then :func:`capture`.
+
+    Raises:
+        LearningFailed: no model was learnt, and none was there to go on with.
+        KeyboardInterrupt, FlowvaneError: as :func:`capture`.
+    """
+    if not coldstart.needed(config):
+        return capture(config, reread, console)
+    coldstart.check_start(config)
+    source_of(config).check()
+    learning, between = Learning(config, console), coldstart.meanwhile_of(config)
+    learning.begin()
+    try:
+        console.say(f"no model in {config.model} yet: learning it; "
+                    f"{'no alerts' if between is None else f'alerts by {between.model}'} until "
+                    "then")  # fmt: skip
+        if between is None:
+            if not coldstart.wait(learning, Notifier(os.environ, console.warn), console):
+                return ExitCode.OK
+        else:
+            requests, model = Requests(), {"model": between.model}
+            code = capture(between, lambda: reread().model_copy(update=model), console,
+                           requests, learning)  # fmt: skip
+            if requests.stopped_at is not None or not learning.learnt:
+                return code
+    finally:
+        learning.end()
+    return capture(config, reread, console)
+
+
+def capture(
+    config: Config, reread: Callable[[], Config], console: Console,
+    requests: Requests | None = None, learning: Learning | None = None,
+) -> ExitCode:  # fmt: skip
     """Capture, or follow a log, as a configuration says, until a signal.
 
     Args:
         config: what holds.
         reread: gives what would hold if the sensor were started now, for a reload.
         console: is told.
+        requests: takes note of signals.
+        learning: ends the capture, too, once its model is there.
 
     Raises:
         KeyboardInterrupt: a signal came before the capture began.
@@ -60,7 +97,7 @@ def capture(config: Config, reread: Callable[[], Config], console: Console) -> E
     """
     source = source_of(config)
     source.check()
-    requests = Requests()
+    requests = requests or Requests()
     with requests.noted(), ExitStack() as opened:
         one_heap()
         keep_compiled()
@@ -80,9 +117,15 @@ def capture(config: Config, reread: Callable[[], Config], console: Console) -> E
                     f"events to {', '.join(outputs.names) or 'nowhere'}")  # fmt: skip
         reloader = Reloader(config, reread, stages, console, requests)
         notifier = Notifier(os.environ, console.warn)
-        lifecycle = Lifecycle(stages, requests, reloader, notifier)
+        lifecycle = Lifecycle(
+            stages, requests, reloader, notifier,
+            beside=str if learning is None else lambda: f"; {learning.status}",
+        )  # fmt: skip
+        turns = [lifecycle.turn]
+        if learning is not None:
+            turns.append(coldstart.changeover(learning, meter.stop, console))
         observe = opened.enter_context(_metrics(config, stages, reloader, console))
-        summary = daemon.run(stages, console, [lifecycle.turn], observe)
+        summary = daemon.run(stages, console, turns, observe)
         outputs.close(_time_to_close(requests, config))
         _tell_all(summary, stages, console)
         if meter.failure is not None:

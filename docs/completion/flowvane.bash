@@ -8,7 +8,7 @@
 _shtab_flowvane_config_subparsers=(dump check schema docs)
 _shtab_flowvane_subparsers=(learn run config triage features models schemas explore explain train evaluate sweep)
 
-_shtab_flowvane_learn_option_strings=(-h --help -r --read -i --interface --features -o --output --update --for --flows --exclude --include --fpr --schema --clock --early-age --early-packets --meter --model --seed --epochs --resume -q --quiet)
+_shtab_flowvane_learn_option_strings=(-h --help -r --read -i --interface -c --config --features -o --output --update --for --flows --exclude --include --fpr --schema --clock --early-age --early-packets --meter --model --seed --epochs --resume -q --quiet)
 _shtab_flowvane_run_option_strings=(-h --help -i --interface --zeek-conn --from-start -c --config --set -T --test --dump-config -v --verbose --model --fpr -l --log-dir --threads --most-flows --linger --buffer --stop-within --meter --pidfile)
 _shtab_flowvane_config_dump_option_strings=(-h --help -c --config --set -o --output)
 _shtab_flowvane_config_check_option_strings=(-h --help)
@@ -30,6 +30,8 @@ _shtab_flowvane_learn__r_COMPGEN=_flowvane_file
 _shtab_flowvane_learn___read_COMPGEN=_flowvane_file
 _shtab_flowvane_learn__i_COMPGEN=_flowvane_interfaces
 _shtab_flowvane_learn___interface_COMPGEN=_flowvane_interfaces
+_shtab_flowvane_learn__c_COMPGEN=_flowvane_file
+_shtab_flowvane_learn___config_COMPGEN=_flowvane_file
 _shtab_flowvane_learn___features_COMPGEN=_flowvane_file
 _shtab_flowvane_learn__o_COMPGEN=_flowvane_dir
 _shtab_flowvane_learn___output_COMPGEN=_flowvane_dir

@@ -16,3 +16,5 @@ MOST_FLOWS = 1 << 16
 METER: Final = "compiled"
 LINGER_S = 0.0
 STOP_WITHIN_S = 3.5
+LEARN_FOR = "24h"
+"""Until every hour of a day was seen."""

@@ -297,6 +297,29 @@ class Metrics(Section):
     )  # fmt: skip
 
 
+class Learn(Section):
+    """What is done where there is no model yet."""
+
+    enabled: bool = Field(
+        False,
+        description="Where the folder that `model` names is not there yet, learn it from the "
+        "interfaces first, then alert (docs/daemon.md); where it is there, this changes nothing.",
+    )
+    lasting: Annotated[str, Words("a number with s, m, h, d or w as 24h")] = Field(
+        defaults.LEARN_FOR, alias="for", pattern=r"^[1-9][0-9]{0,5}[smhdw]$",
+        description="How long is captured to learn from, over all starts together.",
+    )  # fmt: skip
+    flows: Annotated[int | None, Unit("flows")] = Field(
+        None, ge=1, description="Stop capturing earlier, after so many flows; null: do not."
+    )
+    meanwhile: Annotated[
+        str | None, Words("the name of a model that ships, or a bundle's folder")
+    ] = Field(
+        None, min_length=1, description="What flows are scored by until then; null: nothing, and "
+        "there are no events until the model is learnt.",
+    )  # fmt: skip
+
+
 class Config(Section):
     """The whole configuration."""
 
@@ -312,6 +335,7 @@ class Config(Section):
     model: Annotated[str, Words("the name of a model that ships, or a bundle's folder")] = Field(
         defaults.MODEL, min_length=1, description="What flows are scored by."
     )
+    learn: Learn = Field(Learn(), description="To begin without a model.")
     false_positive_rate: float | None = Field(
         defaults.FALSE_POSITIVE_RATE, gt=0, lt=1,
         description="Share of benign flows that may be alerted; null with an `alert-budget`.",
@@ -385,6 +409,22 @@ class Config(Section):
     def _one_source(self) -> Config:
         if self.interfaces and self.zeek_conn.filename is not None:
             raise wrong("give either interfaces or a log of Zeek's", "zeek-conn", "filename")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_learnt(self) -> Config:
+        learn = self.learn
+        if not learn.enabled:
+            return self
+        if self.zeek_conn.filename is not None:
+            raise wrong("only interfaces are learnt from, not a log of Zeek's", "learn", "enabled")
+        if "/" not in self.model:
+            raise wrong(
+                "with learn.enabled, the path of the folder that the learnt model is to be in, "
+                f"with a slash; not {self.model}", "model",
+            )  # fmt: skip
+        if learn.meanwhile == self.model:
+            raise wrong("is the model that is to be learnt", "learn", "meanwhile")
         return self
 
     @property

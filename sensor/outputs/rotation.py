@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+from sensor.durations import seconds_of
+
 _NAMED = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
@@ -47,9 +47,8 @@ class Rotation:
         if self.count < 1:
             raise ValueError(f"rotate-count: {self.count} is less than 1")
 
-    def _seconds(self) -> int:
-        match = re.fullmatch(r"([1-9][0-9]*)([smhdw])", self.interval or "")
-        return int(match[1]) * _UNITS[match[2]] if match else 0
+    def _seconds(self) -> float:
+        return seconds_of(self.interval or "") or 0.0
 
     def next_time(self, now: float) -> float:
         """When a file begun at `now` (seconds after the epoch) is to be begun anew."""

@@ -46,6 +46,7 @@ KNOWN = {
     (*EVE_LOG, "filemode"): [640, 0, 777, 600],
     (*EVE_LOG, "rotate-interval"): [None, "hour", "30s"],
     (*EVE_LOG, "identity"): ["flowvane", "a-b", "1"],
+    ("learn", "for"): ["24h", "90s", "1w"],
     ("metrics", "listen"): ["127.0.0.1:9469", "[::1]:1"],
 }
 """Values of keys whose pattern is narrower than hypothesis' text."""
@@ -127,6 +128,11 @@ def fitting(data: dict[str, Any]) -> dict[str, Any]:
         data["interfaces"] = list(by_name.values())
     if data.get("interfaces") and "zeek-conn" in data:
         data["zeek-conn"] = {**data["zeek-conn"], "filename": None}
+    if data.get("learn", {}).get("enabled"):
+        data["zeek-conn"] = {}
+        data["model"] = f"./{data.get('model', 'site')}"
+        if data["learn"].get("meanwhile") == data["model"]:
+            del data["learn"]["meanwhile"]
     if data.get("alert-budget") is not None:
         data["false-positive-rate"] = None
     elif data.get("false-positive-rate", 0.5) is None:

@@ -126,7 +126,7 @@ def test_an_interrupted_learning_goes_on(
         (("-r", "x.pcap", "-i", "lo"), "not allowed with argument"),
         (("-r", "x.pcap", "--model", "classifier"), "learns from labelled attacks"),
         (("--features", "x.parquet", "--early-age", "10"), "not with --features"),
-        (("-i", "lo", "--for", "1w"), "is not a time like 90s, 30m, 24h or 7d"),
+        (("-i", "lo", "--for", "1x"), "is not a time like 90s, 30m, 24h or 7d"),
         ((), "one of the arguments"),
     ],
 )
