@@ -143,9 +143,12 @@ class Learning:
             for line in filter(None, map(str.strip, lines)):
                 self._console.say(f"learning: {line.removeprefix('flowvane: ')}")
 
-    @property
-    def learnt(self) -> bool:
-        """Whether the model is there; :attr:`failed` is set where it will not be. Never waits."""
+    def poll(self) -> bool:
+        """Whether the model is there, without waiting.
+
+        Where there was too little traffic, learning begins again; where there will be no model,
+        :attr:`failed` says so.
+        """
         code = None if self._process is None else self._process.poll()
         if code is None or self.failed is not None or self._stopping:
             return False
@@ -204,7 +207,7 @@ def wait(learning: Learning, notifier: Notifier, console: Console) -> bool:
     notifier.tell(READY=1)
     told_at = fed_at = 0.0
     with requests.noted():
-        while not learning.learnt:
+        while not learning.poll():
             if learning.failed is not None:
                 raise learning.failed
             if over.wait(_POLL_S):
@@ -232,7 +235,7 @@ def changeover(learning: Learning, stop: Callable[[], None], console: Console) -
 
     def turn() -> None:
         nonlocal told
-        if learning.learnt:
+        if learning.poll():
             stop()
         elif learning.failed is not None and not told:
             told = True

@@ -69,7 +69,7 @@ def serve(config: Config, reread: Callable[[], Config], console: Console) -> Exi
             requests, model = Requests(), {"model": between.model}
             code = capture(between, lambda: reread().model_copy(update=model), console,
                            requests, learning)  # fmt: skip
-            if requests.stopped_at is not None or not learning.learnt:
+            if requests.stopped_at is not None or not learning.poll():
                 return code
     finally:
         learning.end()

@@ -149,7 +149,7 @@ def test_another_model_gives_way_or_stays(
         learning.begin()
         turn()
         assert len(stopped) in (0, 2)  # it is not there yet
-        until(lambda: learning.learnt or learning.failed is not None)  # noqa: B023
+        until(lambda: learning.poll() or learning.failed is not None)  # noqa: B023
         turn()
         turn()
     assert stopped == [True, True]  # both of the first
@@ -163,7 +163,7 @@ def test_at_the_end_nobody_learns_on(tmp_path: Path) -> None:
     learning.end()
     assert process is not None
     assert process.returncode == -15
-    assert not learning.learnt
+    assert not learning.poll()
     assert learning.failed is None
     # One whose parent has gone does not begin.
     gone = subprocess.run([sys.executable, "-m", "sensor.tied", "1", "--version"], check=False)
