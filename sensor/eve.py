@@ -22,7 +22,7 @@ from features.flows import Ending, FlowBatch, TcpFlag
 from features.schema import FloatArray
 from sensor.identity import address_texts, community_ids, flow_ids
 from sensor.signatures import SIGNATURES, Kind, kinds_of, signature_id
-from sensor.verdict import Alerts, GroupReport, Reason, Reasons
+from sensor.verdict import Alerts, GroupReport, Reason, Reasons, Remainder
 
 if TYPE_CHECKING:
     from models.detector import Scores
@@ -271,10 +271,15 @@ def _tcp(to_server: int, to_client: int) -> dict[str, Any]:
 
 def _flowints(score: FloatArray, p_value: FloatArray) -> Iterator[dict[str, int]]:
     """Scores as integers: no other numbers are allowed outside of alerts."""
+    for own, p in zip(_thousandths(score), p_value.tolist(), strict=True):
+        yield {"flowvane_score_milli": own, "flowvane_p_value_ppb": round(p * PARTS_OF_P)}
+
+
+def _thousandths(amounts: FloatArray) -> list[int]:
+    """Amounts of the score's unit as integers, as far as readers can hold them."""
     most = _MOST / PARTS_OF_SCORE
-    thousandths = np.clip(np.nan_to_num(score), -most, most) * PARTS_OF_SCORE
-    for own, p in zip(thousandths.tolist(), p_value.tolist(), strict=True):
-        yield {"flowvane_score_milli": round(own), "flowvane_p_value_ppb": round(p * PARTS_OF_P)}
+    cut = np.clip(np.nan_to_num(amounts), -most, most) * PARTS_OF_SCORE
+    return [round(own) for own in cut.tolist()]
 
 
 def _zeek_names(flows: FlowBatch) -> list[dict[str, str]]:
@@ -290,13 +295,18 @@ def _anomaly_parts(alerts: Alerts, model: str) -> Iterator[Sequence[_Part]]:
     columns = (
         _flowints(alerts.score, alerts.p_value), alerts.severity.tolist(),
         alerts.flows["application"].tolist(), kinds_of(alerts.flows).tolist(), alerts.reasons,
-        alerts.each_report, _zeek_names(alerts.flows),
+        alerts.remainders, alerts.each_report, _zeek_names(alerts.flows),
     )  # fmt: skip
-    for numbers, severity, application, kind, reasons, report, zeek in zip(*columns, strict=True):
+    for numbers, severity, application, kind, reasons, remainder, report, zeek in zip(
+        *columns, strict=True
+    ):
         numbers["flowvane_severity"] = severity
+        other, rest = _thousandths(np.array(remainder[:2]))
+        numbers |= {"flowvane_other_milli": other, "flowvane_rest_milli": rest}
         told = [("model", model), ("application", application.decode() or "Unknown")]
         told += zeek.items()
         told += [("feature", _reason_text(reason)) for reason in reasons]
+        told += [("rest_of", remainder.rest_of)]
         if report is not None:
             numbers |= {f"flowvane_{name}": value for name, value in _group_numbers(report).items()}
             told += [("group_event", report.event), ("group_by", report.by)]
@@ -313,8 +323,11 @@ def _anomaly_parts(alerts: Alerts, model: str) -> Iterator[Sequence[_Part]]:
 
 
 def _reason_text(reason: Reason) -> str:
-    feature, observed, expected, part, percentile = reason
-    text = f"{feature} observed={observed} expected={expected} part={part:.2f}"
+    feature, observed, expected, part, percentile, usual, *_ = reason
+    text = f"{feature} observed={observed} expected={expected}"
+    if usual is not None:
+        text = f"{text} usual={usual}"
+    text = f"{text} part={part:.4f}"
     return text if percentile is None else f"{text} percentile={percentile:g}"
 
 
@@ -328,9 +341,9 @@ def _alert_parts(alerts: Alerts, model: str, style: Style) -> Iterator[dict[str,
     columns = (
         alerts.flows["application"].tolist(), alerts.score.tolist(), alerts.p_value.tolist(),
         alerts.severity.tolist(), kinds_of(alerts.flows).tolist(), alerts.reasons,
-        alerts.each_report, _zeek_names(alerts.flows),
+        alerts.remainders, alerts.each_report, _zeek_names(alerts.flows),
     )  # fmt: skip
-    for application, score, p_value, severity, kind, reasons, report, zeek in zip(
+    for application, score, p_value, severity, kind, reasons, remainder, report, zeek in zip(
         *columns, strict=True
     ):
         metadata = {
@@ -338,6 +351,9 @@ def _alert_parts(alerts: Alerts, model: str, style: Style) -> Iterator[dict[str,
             "score": [f"{score:.4f}"],
             "p_value": [f"{p_value:.6g}"],
             "features": [_reason_text(reason) for reason in reasons],
+            "other": [f"{remainder.other:.4f}"],
+            "rest": [f"{remainder.rest:.4f}"],
+            "rest_of": [remainder.rest_of],
             "application": [application.decode() or "Unknown"],
             **{name: [value] for name, value in zeek.items()},
         }
@@ -354,7 +370,7 @@ def _alert_parts(alerts: Alerts, model: str, style: Style) -> Iterator[dict[str,
             "metadata": metadata,
         }
         if style.version >= _NEW:
-            context = _context(model, score, p_value, reasons, report)
+            context = _context(model, score, p_value, reasons, remainder, report)
             alert["context"] = {"flowvane": {**context, **zeek}}
         yield alert
 
@@ -372,8 +388,9 @@ def _group_texts(report: GroupReport) -> dict[str, list[str]]:
 
 
 def _context(
-    model: str, score: float, p_value: float, reasons: Reasons, report: GroupReport | None
-) -> dict[str, Any]:
+    model: str, score: float, p_value: float, reasons: Reasons, remainder: Remainder,
+    report: GroupReport | None,
+) -> dict[str, Any]:  # fmt: skip
     """What Suricata 8's schema leaves us to fill: the same as the metadata, as numbers."""
     context: dict[str, Any] = {
         "model": model,
@@ -383,6 +400,7 @@ def _context(
             {name: value for name, value in reason._asdict().items() if value is not None}
             for reason in reasons
         ],
+        **remainder._asdict(),
     }
     if report is not None:
         context["group"] = {

@@ -228,7 +228,7 @@ class AlertFeed:
     def _explained(self, told: list[Told]) -> Alerts:
         if not told:
             none = np.empty(0)
-            return Alerts(empty_flows(), none, none, none.astype(int), [], [])
+            return Alerts(empty_flows(), none, none, none.astype(int), [], [], [])
         return self.verdict.explain(
             Found.join([each for each, _ in told]), [report for _, report in told]
         )

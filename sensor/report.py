@@ -223,4 +223,6 @@ def _cells(group: AlertGroup) -> list[str]:
 
 def why(reason: Reason) -> str:
     """A reason as a person reads it."""
-    return f"{reason.feature} {reason.observed} (expected {reason.expected})"
+    # Of a category what is usual may be many words.
+    usual = "" if reason.usual_low is None else f", usual {reason.usual}"
+    return f"{reason.feature} {reason.observed} (expected {reason.expected}{usual})"

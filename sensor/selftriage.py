@@ -48,6 +48,7 @@ class CrossFitted:
     def __init__(self, fitted: CrossFit, early: EarlyReports = NEVER_EARLY) -> None:
         self._fitted, self.early, self.clock_us = fitted, early, _CLOCK_US
         one, other = fitted.detectors
+        self.kind, self.config = one.kind, one.config
         self.schema: Schema = one.schema
         self.features: tuple[Feature, ...] = one.features
         self.columns: NDArray[np.intp] = one.columns

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.flows import FlowBatch, join_flows
 from features.schema import Feature, FloatArray
+from models.attribution import attribute, rest_of, usual_values
 from models.calibration import Calibration
 from models.reference import Reference
 from sensor.errors import UsageError
 
 if TYPE_CHECKING:
     from models.detector import Scores
+    from models.kinds.base import ModelKind
 
 DEFAULT_FPR = 0.01
 TOP_FEATURES = 5
@@ -32,6 +34,8 @@ class Reason(NamedTuple):
         part: its part of the score.
         percentile: where the value lies among benign ones, 0 to 100
             (:meth:`models.reference.Reference.percentiles`); None where the model does not know.
+        usual, usual_low, usual_high: what is usual among benign flows
+            (:class:`models.attribution.Usual`); None where the model does not know.
     """
 
     feature: str
@@ -39,9 +43,26 @@ class Reason(NamedTuple):
     expected: str
     part: float
     percentile: float | None = None
+    usual: str | None = None
+    usual_low: float | None = None
+    usual_high: float | None = None
 
 
 Reasons = tuple[Reason, ...]
+
+
+class Remainder(NamedTuple):
+    """What of a score is in no reason: it and their parts add up to the score.
+
+    Attributes:
+        other: parts of all features that are no reason.
+        rest: what is no feature's.
+        rest_of: what that is of (:func:`models.attribution.rest_of`).
+    """
+
+    other: float
+    rest: float
+    rest_of: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +102,7 @@ class Alerts:
     p_value: FloatArray
     severity: NDArray[np.int_]
     reasons: list[Reasons]
+    remainders: list[Remainder]
     reports: list[GroupReport] | None = None
 
     def __len__(self) -> int:
@@ -96,7 +118,7 @@ class Alerts:
 class Found:
     """Flows that do not fit, not yet explained: ``[A]`` each.
 
-    `rows` and `parts` are what was scored and the parts of the scores.
+    `rows` is what was scored, `rest` and `parts` are what the scores are made of.
     """
 
     flows: FlowBatch
@@ -104,6 +126,7 @@ class Found:
     p_value: FloatArray
     severity: NDArray[np.int_]
     rows: FloatArray
+    rest: FloatArray
     parts: FloatArray
 
     def __len__(self) -> int:
@@ -149,6 +172,14 @@ class Explains(Protocol):
         """As alerts give it."""
 
     @property
+    def kind(self) -> ModelKind[Any]:
+        """Of which kind it is."""
+
+    @property
+    def config(self) -> Any:
+        """Its sizes."""
+
+    @property
     def calibration(self) -> Calibration:
         """Held-out benign scores."""
 
@@ -179,6 +210,9 @@ class Verdict:
         """
         check_rate(fpr, detector.name, detector.calibration)
         self._detector = detector
+        self._rest_of = rest_of(detector.kind.name, detector.config)
+        reference = detector.reference
+        self._usual = None if reference is None else usual_values(reference, detector.features)
         self.fpr = fpr
 
     @property
@@ -211,40 +245,52 @@ class Verdict:
             p_value=p_value,
             severity=self._severity(p_value),
             rows=rows[chosen],
+            rest=scores.rest[chosen],
             parts=scores.parts[chosen],
         )
 
     def explain(self, found: Found, reports: list[GroupReport] | None = None) -> Alerts:
         """The alerts, with their reasons, and with reports on their groups if there are any."""
-        reasons = self._reasons(found.rows, found.parts)
-        return Alerts(found.flows, found.score, found.p_value, found.severity, reasons, reports)
+        reasons, other = self._reasons(found.rows, found.parts)
+        remainders = [
+            Remainder(*each, self._rest_of)
+            for each in zip(other.tolist(), found.rest.tolist(), strict=True)
+        ]
+        return Alerts(
+            found.flows, found.score, found.p_value, found.severity, reasons, remainders, reports
+        )
 
     def _severity(self, p_value: FloatArray) -> NDArray[np.int_]:
         """1 (high) to 3, as Suricata counts: a tenth of the wanted rate is 1, a third 2."""
         return np.where(p_value <= self.fpr / 10, 1, np.where(p_value <= self.fpr / 3, 2, 3))
 
-    def _reasons(self, rows: FloatArray, parts: FloatArray) -> list[Reasons]:
-        """The reasons of alerts with rows as scored and parts ``[A, U]``, the largest first."""
+    def _reasons(self, rows: FloatArray, parts: FloatArray) -> tuple[list[Reasons], FloatArray]:
+        """The reasons of alerts with rows as scored and parts ``[A, U]``, the largest first.
+
+        And ``[A]``, the sum of the parts that are in none.
+        """
+        order, largest, other = attribute(parts, TOP_FEATURES)
         if not len(rows):
-            return []
+            return [], other
         features, columns = self._detector.features, self._detector.columns
         expected = self._detector.expected(rows)
         own = rows if rows.ndim == 2 else rows[:, -1]
         reference = self._detector.reference
-        # Stable, so that equal parts are named in the schema's order.
-        order = np.argsort(-parts, axis=1, kind="stable")[:, :TOP_FEATURES]
-        largest = np.take_along_axis(parts, order, axis=1)
         names, was, should = (np.empty(order.shape, object) for _ in range(3))
+        ranks, usual, low, high = (np.full(order.shape, None, object) for _ in range(4))
         for at in np.unique(order):
             alert, place = np.nonzero(order == at)
             names[alert, place] = features[at].name
             was[alert, place] = features[at].show_all(own[alert, columns[at]].tolist())
             should[alert, place] = features[at].show_all(expected[alert, at].tolist())
-        ranks = np.full(order.shape, None, object)
+            if self._usual is not None:
+                usual[alert, place], low[alert, place], high[alert, place] = self._usual[at]
         if reference is not None:
             ranks[:] = np.take_along_axis(reference.percentiles(own).round(1), order, axis=1)
-        listed = (column.tolist() for column in (names, was, should, largest, ranks))
-        return [
+        told = (names, was, should, largest, ranks, usual, low, high)
+        listed = (column.tolist() for column in told)
+        reasons = [
             tuple(reason for reason in map(Reason, *alert) if reason.part > 0.0)
             for alert in zip(*listed, strict=True)
         ]
+        return reasons, other

@@ -63,6 +63,7 @@ from sensor.cli import main
 from sensor.meter.base import Meter
 from sensor.meter.compiled.meter import CompiledMeter
 from sensor.meter.stock import StockMeter
+from sensor.verdict import Remainder
 from training.fit import fit
 from training.rows import TableRows
 
@@ -243,6 +244,10 @@ def untrained(schema: str, variant: str) -> Detector:
     )
     detector.calibration = Calibration(detector.score(make_rows(made, 99, 1)).score)
     return detector
+
+
+NO_REMAINDER = Remainder(0.0, 0.0, "none")
+"""Of an alert whose reasons are all of its score, or matter to nobody."""
 
 
 # A toy to be trained in seconds: two sorts of flows

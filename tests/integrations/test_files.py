@@ -72,7 +72,7 @@ def test_the_index_template_maps_every_field_of_an_alert() -> None:
 def test_the_ingest_pipeline_lifts_score_and_p_value_to_numbers() -> None:
     for event in events():
         made = converted(event)
-        assert made.keys() == {"flowvane.score", "flowvane.p_value"}
+        assert made.keys() == {f"flowvane.{name}" for name in ("score", "p_value", "other", "rest")}
         assert made["flowvane.score"] == [float(event["alert"]["metadata"]["score"][0])]
         assert 0 < made["flowvane.p_value"][0] <= 0.01
         assert {template_fields()[name] for name in made} == {"double"}

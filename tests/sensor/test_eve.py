@@ -35,7 +35,7 @@ from sensor.eve import (
 )
 from sensor.identity import community_ids, flow_ids
 from sensor.signatures import SID_OF_MODEL, SIGNATURES, Kind, kinds_of, signature_id
-from sensor.verdict import Alerts, GroupReport, Reason
+from sensor.verdict import Alerts, GroupReport, Reason, Remainder
 from tests.helpers import ROOT, eve_schemas, faults, make_flow
 
 TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}\+0000")
@@ -43,12 +43,17 @@ WITH_PORTS = (6, 17, 132, 136)
 LAST_US = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()) * 1_000_000 + 999_999
 
 
+REMAINDER = Remainder(4.5, 0.875, "latent")
+
+
 def alert_on(
     flow: FlowBatch, score: float = 12.5, p_value: float = 0.001, severity: int = 1,
-    reasons: tuple[Reason, ...] = (),
+    reasons: tuple[Reason, ...] = (), remainder: Remainder = REMAINDER,
 ) -> Alerts:  # fmt: skip
     """One alert."""
-    return Alerts(flow, np.array([score]), np.array([p_value]), np.array([severity]), [reasons])
+    return Alerts(
+        flow, np.array([score]), np.array([p_value]), np.array([severity]), [reasons], [remainder]
+    )
 
 
 def event(alert: Alerts, model: str, place: dict[str, str]) -> dict[str, Any]:
@@ -63,11 +68,12 @@ def event_of(flow: FlowBatch, model: str = "nsl-kdd", **more: Any) -> dict[str, 
 def joined(alerts: list[Alerts]) -> Alerts:
     """Several alerts as one batch."""
     if not alerts:
-        return Alerts(empty_flows(), np.empty(0), np.empty(0), np.empty(0, int), [])
+        return Alerts(empty_flows(), np.empty(0), np.empty(0), np.empty(0, int), [], [])
     columns = ("flows", "score", "p_value", "severity")
     return Alerts(
         *(np.concatenate([getattr(alert, name) for alert in alerts]) for name in columns),
         [reasons for alert in alerts for reasons in alert.reasons],
+        [remainder for alert in alerts for remainder in alert.remainders],
     )
 
 
@@ -116,6 +122,7 @@ def flows(draw: st.DrawFn) -> FlowBatch:
 
 amounts = st.floats(0, 1e12)
 words = st.text(max_size=12)
+signed = st.floats(-1e12, 1e12)
 percentiles = st.none() | st.floats(0, 100)
 alerts = st.builds(
     alert_on,
@@ -123,9 +130,21 @@ alerts = st.builds(
     score=amounts,
     p_value=st.floats(0, 1),
     severity=st.integers(1, 3),
-    reasons=st.lists(st.builds(Reason, words, words, words, amounts, percentiles), max_size=5).map(
-        tuple
-    ),
+    reasons=st.lists(
+        st.builds(
+            Reason,
+            words,
+            words,
+            words,
+            amounts,
+            percentiles,
+            st.none() | words,
+            st.none() | amounts,
+            st.none() | amounts,
+        ),
+        max_size=5,
+    ).map(tuple),
+    remainder=st.builds(Remainder, signed, signed, words),
 )
 names = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)
 
@@ -189,7 +208,7 @@ def test_any_alert_is_one_line_that_readers_understand(
 
 def plainly(alert: Alerts, model: str, place: str) -> dict[str, Any]:
     """The event of one alert, field by field, written for no speed."""
-    (flow,), (reasons,) = alert.flows, alert.reasons
+    (flow,), (reasons,), (remainder,) = alert.flows, alert.reasons, alert.remainders
     begin, ip = (12, ipaddress.IPv4Address) if flow["ip_version"] == 4 else (
         0, ipaddress.IPv6Address)  # fmt: skip
     src, dst = (ip(bytes(flow[name])[begin:]).exploded for name in ("src_ip", "dst_ip"))
@@ -221,11 +240,14 @@ def plainly(alert: Alerts, model: str, place: str) -> dict[str, Any]:
                 "model": [model], "score": [f"{float(alert.score[0]):.4f}"],
                 "p_value": [f"{float(alert.p_value[0]):.6g}"],
                 "features": [
-                    f"{one.feature} observed={one.observed} expected={one.expected} "
-                    f"part={one.part:.2f}"
+                    f"{one.feature} observed={one.observed} expected={one.expected}"
+                    + ("" if one.usual is None else f" usual={one.usual}")
+                    + f" part={one.part:.4f}"
                     + ("" if one.percentile is None else f" percentile={one.percentile:g}")
                     for one in reasons
                 ],
+                "other": [f"{remainder.other:.4f}"], "rest": [f"{remainder.rest:.4f}"],
+                "rest_of": [remainder.rest_of],
                 "application": [application or "Unknown"],
             },
         }),
@@ -282,7 +304,10 @@ def test_an_event_by_hand() -> None:
         dst_packets=4, src_bytes=500, dst_bytes=4000, src_payload_bytes=100,
         application="TLS.Google", ending=Ending.CAPTURE_END,
     )  # fmt: skip
-    reasons = (Reason("dur", "62.5", "0.1", 7.125), Reason("service", "ssl", "http", 0.5))
+    reasons = (
+        Reason("dur", "62.5", "0.1", 7.125),
+        Reason("service", "ssl", "http", 0.5, 3.0, "http|-"),
+    )
     alert = alert_on(flow, score=98.76543, p_value=1 / 3001, severity=2, reasons=reasons)
     made = event(alert, "unsw-nb15", {"in_iface": "eth0"})
     assert [made.pop("flow_id")] == flow_ids(flow)
@@ -312,9 +337,12 @@ def test_an_event_by_hand() -> None:
                 "score": ["98.7654"],
                 "p_value": ["0.000333222"],
                 "features": [
-                    "dur observed=62.5 expected=0.1 part=7.12",
-                    "service observed=ssl expected=http part=0.50",
+                    "dur observed=62.5 expected=0.1 part=7.1250",
+                    "service observed=ssl expected=http usual=http|- part=0.5000 percentile=3",
                 ],
+                "other": ["4.5000"],
+                "rest": ["0.8750"],
+                "rest_of": ["latent"],
                 "application": ["TLS.Google"],
             },
         },
@@ -568,17 +596,19 @@ def test_an_anomaly_by_hand() -> None:
     }  # fmt: skip
     assert made["metadata"]["flowints"] == {
         "flowvane_score_milli": 12_500, "flowvane_p_value_ppb": 1_000_000, "flowvane_severity": 2,
+        "flowvane_other_milli": 4500, "flowvane_rest_milli": 875,
         "flowvane_group_id": 77, "flowvane_count": 40, "flowvane_total": 41,
     }  # fmt: skip
     assert [tuple(each.values()) for each in made["metadata"]["flowvars"]] == [
         ("flowvane_model", "nsl-kdd"), ("flowvane_application", "HTTP"),
-        ("flowvane_feature", "dur observed=62.5 expected=0.1 part=7.12"),
+        ("flowvane_feature", "dur observed=62.5 expected=0.1 part=7.1250"),
+        ("flowvane_rest_of", "latent"),
         ("flowvane_group_event", "update"), ("flowvane_group_by", "pair"),
     ]  # fmt: skip
 
 
 def test_a_group_and_the_context_of_version_8_by_hand() -> None:
-    reason = Reason("dur", "62.5", "0.1", 7.125)
+    reason = Reason("dur", "62.5", "0.1", 7.125, 99.0, "0..2.5", 0.0, 2.5)
     alert = replace(alert_on(make_flow(), reasons=(reason,)), reports=[REPORT])
     (made,) = alert_events(alert, "nsl-kdd", [{}], Style(version=8))
     told = {key: value for key, value in made["alert"]["metadata"].items() if "group" in key}
@@ -590,7 +620,11 @@ def test_a_group_and_the_context_of_version_8_by_hand() -> None:
     assert made["alert"]["metadata"]["total"] == ["41"]
     assert made["alert"]["context"] == {"flowvane": {
         "model": "nsl-kdd", "score": 12.5, "p_value": 0.001,
-        "features": [{"feature": "dur", "observed": "62.5", "expected": "0.1", "part": 7.125}],
+        "features": [{
+            "feature": "dur", "observed": "62.5", "expected": "0.1", "part": 7.125,
+            "percentile": 99.0, "usual": "0..2.5", "usual_low": 0.0, "usual_high": 2.5,
+        }],
+        "other": 4.5, "rest": 0.875, "rest_of": "latent",
         "group": {
             "group_id": 77, "count": 40, "total": 41, "event": "update", "by": "pair",
             "start": "2026-01-15T09:00:00.000001+0000", "ports": {"low": 20, "high": 443},

@@ -24,7 +24,7 @@ def found_of(flows: FlowBatch, scores: list[float] | None = None) -> Found:
     count = len(flows)
     score = np.arange(count, dtype=float) if scores is None else np.array(scores)
     return Found(flows, score, np.full(count, 0.001), np.full(count, 2), np.zeros((count, 3)),
-                 np.ones((count, 3)))  # fmt: skip
+                 np.zeros(count), np.ones((count, 3)))  # fmt: skip
 
 
 def scan(*ports: int, **fields: Any) -> FlowBatch:

@@ -15,14 +15,14 @@ import rich.table
 
 from sensor.report import TABLE_ROWS, AlertGroups, Console, why
 from sensor.verdict import Alerts, GroupReport, Reason
-from tests.helpers import make_flow
+from tests.helpers import NO_REMAINDER, make_flow
 
 REASONS = tuple(Reason(f"feature{number}", f"{number}", "0", 1.0) for number in range(5))
 
 
 def alert(score: float = 50.0, reasons: tuple[Reason, ...] = REASONS, **flow: Any) -> Alerts:
     return Alerts(make_flow(**flow), np.array([score]), np.array([0.001]), np.ones(1, int),
-                  [reasons])  # fmt: skip
+                  [reasons], [NO_REMAINDER])  # fmt: skip
 
 
 def grouped(*alerts: Alerts, most: int = 10_000) -> AlertGroups:
@@ -148,6 +148,9 @@ def test_an_alert_without_reasons_is_shown() -> None:
 
 def test_a_reason_is_a_short_sentence() -> None:
     assert why(Reason("dur", "9.5", "0.1", 4.0)) == "dur 9.5 (expected 0.1)"
+    amount = Reason("dur", "9.5", "0.1", 4.0, 99.0, "0..2.5", 0.0, 2.5)
+    assert why(amount) == "dur 9.5 (expected 0.1, usual 0..2.5)"
+    assert why(Reason("proto", "udp", "tcp", 4.0, 3.0, "tcp|udp")) == "proto udp (expected tcp)"
 
 
 # Memory

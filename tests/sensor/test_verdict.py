@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from features.registry import SCHEMAS
+from models.bundle import load
 from models.calibration import Calibration
 from models.detector import Scores
 from sensor.errors import UsageError
+from sensor.eve import Style, alert_events, anomaly_events
 from sensor.verdict import TOP_FEATURES, Alerts, Reasons, Verdict
-from tests.helpers import PAIRS, make_flow, make_rows, untrained
+from tests.helpers import MODELS, PAIRS, make_flow, make_rows, untrained
 
 DETECTOR = untrained("kdd", "gaussian")
 WIDTH = len(DETECTOR.features)
@@ -30,6 +32,7 @@ class Known:
         self.features, self.columns, self.schema = (
             DETECTOR.features, DETECTOR.columns, DETECTOR.schema,
         )  # fmt: skip
+        self.kind, self.config = DETECTOR.kind, DETECTOR.config
         self.calibration = Calibration(np.zeros(calibration))
         self.reference = None
         self._expected = expected
@@ -139,6 +142,83 @@ def test_alerts_of_a_batch_are_those_of_each_flow_by_itself(family: str, schema:
     ]
     assert together == apart
     assert len(together) > 1
+
+
+def told_of(features: list[str], *more: str) -> float:
+    """The sum of what is written of a score."""
+    parts = [float(text.partition(" part=")[2].split()[0]) for text in features]
+    return sum(parts) + sum(map(float, more))
+
+
+@pytest.mark.parametrize(("variant", "schema"), [*PAIRS, *((None, name) for name in MODELS)])
+def test_what_is_told_of_a_score_adds_up_to_it(variant: str | None, schema: str) -> None:
+    detector, count = untrained(schema, variant) if variant else load(schema), 70
+    rows = make_rows(detector.schema, count, seed=3)
+    rows[:, ~np.isin(np.arange(rows.shape[1]), detector.columns)] = np.nan
+    scores = detector.score(rows)
+    flows = np.concatenate([make_flow(src_port=port) for port in range(count)])
+    verdict = Verdict(detector, 0.99)
+    found = verdict.explain(verdict.find(flows, rows, scores, np.arange(count)))
+    # Of float32: a part in 10^5 of all that is added and taken away.
+    size = 1e-5 * (np.abs(scores.rest) + np.abs(scores.parts).sum(axis=1)) + 1e-6
+    written = 5e-5 * (TOP_FEATURES + 3)  # to four decimals
+    where: list[dict[str, str]] = [{}] * count
+    new = alert_events(found, "m", where, Style(version=8))
+    odd = anomaly_events(found, "m", where)
+    for score, off, alert, anomaly in zip(scores.score, size, new, odd, strict=True):
+        context = alert["alert"]["context"]["flowvane"]
+        parts = [reason["part"] for reason in context["features"]]
+        assert sum(parts) + context["other"] + context["rest"] == pytest.approx(score, abs=off)
+        metadata = alert["alert"]["metadata"]
+        told = told_of(metadata["features"], *metadata["other"], *metadata["rest"])
+        assert told == pytest.approx(score, abs=off + written)
+        ints = anomaly["metadata"]["flowints"]
+        told = told_of(
+            [pair["value"] for pair in anomaly["metadata"]["flowvars"]
+             if pair["key"] == "flowvane_feature"],
+            f"{ints['flowvane_other_milli']}e-3", f"{ints['flowvane_rest_milli']}e-3",
+        )  # fmt: skip
+        assert told == pytest.approx(score, abs=off + written + 1e-3)
+    assert {type(each.rest_of) for each in found.remainders} == {str}
+    if variant in ("autoencoder", "deep-autoencoder"):
+        assert found.remainders[0][1:] == (0.0, "none")
+
+
+def test_what_is_named_is_no_part_of_the_remainder() -> None:
+    parts = np.zeros((1, WIDTH))
+    parts[0, [3, 1, 7, 2, 9, 5, 8]] = [4.0, 9.0, 4.0, 1.0, 2.0, 0.5, -0.25]
+    given = scores([0.001], parts)
+    given.rest[:] = 3.0
+    verdict = Verdict(Known(), 0.01)  # type: ignore[arg-type]
+    found = verdict.alerts(make_flow(), make_rows(SCHEMAS["kdd"], 1), given)
+    assert found.remainders == [(0.25, 3.0, "latent")]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_amount_has_a_usual_range_and_a_category_usual_terms(name: str) -> None:
+    detector = load(name)
+    assert detector.reference is not None
+    parts = np.eye(len(detector.features))
+    rows = make_rows(detector.schema, len(parts))
+    count = len(parts)
+    given = Scores(np.ones(count), np.zeros(count), parts, np.full(count, 0.001))
+    flows = np.repeat(make_flow(), count)
+    alerts = Verdict(detector, 0.01).alerts(flows, rows, given)
+    amounts = len(detector.encoder.numeric)
+    for at, (reason,) in enumerate(alerts.reasons):
+        assert reason.feature == detector.features[at].name
+        if at < amounts:
+            low, high = detector.reference.quantiles[at, [1, 99]]
+            assert (reason.usual_low, reason.usual_high) == pytest.approx((low, high), rel=1e-6)
+            show = detector.features[at].show
+            assert reason.usual == f"{show(float(low))}..{show(float(high))}"
+        else:
+            shares = detector.reference.shares[reason.feature]
+            assert (reason.usual_low, reason.usual_high) == (None, None)
+            terms = str(reason.usual).split("|")
+            assert len(terms) == max((shares >= 0.01).sum(), 1)
+            most = int(np.argmax(shares[:-1]))
+            assert terms[0] == detector.features[at].vocabulary[most]
 
 
 def test_reasons_say_what_was_seen_and_what_was_expected() -> None:

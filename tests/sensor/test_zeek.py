@@ -25,6 +25,7 @@ from sensor.zeek.parser import MOST_TOLD
 from tests.helpers import (
     CONNECTION,
     DATA,
+    NO_REMAINDER,
     SCRATCH,
     ZEEK_COLUMNS,
     conn_header,
@@ -397,7 +398,7 @@ def test_other_events_have_the_uid_too() -> None:
         flow[name] = make_flow()[name]
     flow["uid"], flow["ending"] = b"C1", Ending.UNKNOWN
     scores: Any = type("Scores", (), {"score": np.ones(1), "p_value": np.ones(1)})
-    alerts = Alerts(flow, np.ones(1), np.ones(1), np.array([1]), [()])
+    alerts = Alerts(flow, np.ones(1), np.ones(1), np.array([1]), [()], [NO_REMAINDER])
     for event in (
         *anomaly_events(alerts, "m", [{}]),
         *flow_events(flow, scores, np.array([True]), "m", [{}]),
