@@ -447,7 +447,8 @@ def _explain_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "explain", help="show which features make a model's alerts, and how sure that is",
         description="Writes one HTML page about alerts on a labelled data set: the parts that the "
-        "model gives its features, beside Shapley values (SHAP), and how far the two agree. "
+        "model gives its features, beside Shapley values (SHAP) and integrated gradients, and how "
+        "far they agree. "
         "Needs the extra: pip install 'flowvane[research]'.",
     )  # fmt: skip
     parser.add_argument("--dataset", required=True, metavar="NAME",

@@ -38,12 +38,17 @@ def explain(args: argparse.Namespace, detector: Detector, console: Console) -> E
         )
     write_page(page, args.output)
     for name, comparison in found.items():
-        figures = comparison.agreement
+        for (one, other), figures in comparison.agreement.items():
+            console.say(
+                f"alerts of {name}: {one} and {other}: {figures.flows} flows, Spearman "
+                f"{figures.spearman:.3f}, Kendall {figures.kendall:.3f}, top five "
+                f"{figures.top:.3f}"
+            )
+        falls = ", ".join(f"{fall:.3f} by {way}" for way, fall in comparison.falls.items())
+        console.say(f"alerts of {name}: score that goes with five features: {falls}")
+        mean, largest = comparison.gap
         console.say(
-            f"alerts of {name}: {figures.flows} flows, Spearman {figures.spearman:.3f}, Kendall "
-            f"{figures.kendall:.3f}, top five {figures.top:.3f}; score that goes with five "
-            f"features: {comparison.falls['parts']:.3f} by parts, "
-            f"{comparison.falls['shapley']:.3f} by Shapley values, "
-            f"{comparison.falls['random']:.3f} at random"
+            f"alerts of {name}: completeness error, relative to the score: {mean:.1e} on average, "
+            f"{largest:.1e} at most"
         )
     return ExitCode.OK

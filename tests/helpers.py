@@ -224,8 +224,8 @@ def born(
 
 @functools.cache
 def untrained(schema: str, variant: str) -> Detector:
-    """A detector with random weights: all of a model but the training."""
-    made, (kind, config) = SCHEMAS[schema], VARIANTS[variant]
+    """A detector with random weights: all of a model but the training; also of schema `toy`."""
+    made, (kind, config) = SCHEMAS.get(schema, TOY), VARIANTS[variant]
     rows = make_rows(made, 600)
     encoder = Encoder.fit(made, made.select(live=True, testbed=False), rows)
     some = plain_set(encoder, rows, kind.window(config))

@@ -1,14 +1,17 @@
-"""Which features made a score: Shapley values, next to the parts that a detector gives itself.
+"""Which features made a score: the parts that a detector gives itself, beside two other answers.
 
 A detector's parts cost nothing and go into every alert. Shapley values, which are what SHAP
 estimates, cost thousands of scorings a flow, but need not know the model, and are fair in the
-sense of Shapley's axioms. How far the two agree says what the parts are worth.
+sense of Shapley's axioms. Integrated gradients (:mod:`training.integrated`) go straight from a
+benign row to the flow, and so meet fewer mixtures of the two. How far they agree says what the
+parts are worth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Protocol
 
 import numpy as np
@@ -16,9 +19,10 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr
 
 from features.schema import FloatArray
+from training.integrated import Integrated, Score
 
-Score = Callable[[FloatArray], FloatArray]
-"""From rows ``[B, F]`` to scores ``[B]``."""
+Integrate = Callable[[FloatArray, FloatArray], Integrated]
+"""From rows ``[B, F]`` and background rows ``[N, F]`` to what lines between them say."""
 
 TOP = 5
 """Features that are compared as a set: an alert names as many."""
@@ -184,22 +188,25 @@ def explained_share(
 
 @dataclass(frozen=True)
 class Comparison:
-    """A detector's parts beside Shapley values of the same flows.
+    """A detector's parts, Shapley values and integrated gradients of the same flows.
 
     Attributes:
         features: names, ``U`` of them.
-        parts, shapley: ``[U]`` means over the flows, in the score's unit.
-        error: largest standard error of a flow's Shapley value, relative to its score.
-        agreement: of the two.
-        falls: share of the score that goes with the first :data:`TOP` features named by
-            ``parts``, by ``shapley``, or drawn at ``random``.
+        means: of each method ``[U]`` means over the flows, in the score's unit.
+        error: of those that are estimated, the largest standard error of a flow's value, relative
+            to its score.
+        gap: mean and largest completeness error of integrated gradients
+            (:class:`training.integrated.Integrated`), relative to the flow's score.
+        agreement: of each two methods.
+        falls: share of the score that goes with the first :data:`TOP` features named by each
+            method, or drawn at ``random``.
     """
 
     features: tuple[str, ...]
-    parts: FloatArray
-    shapley: FloatArray
-    error: float
-    agreement: Agreement
+    means: dict[str, FloatArray]
+    error: dict[str, float]
+    gap: tuple[float, float]
+    agreement: dict[tuple[str, str], Agreement]
     falls: dict[str, float]
 
 
@@ -208,17 +215,21 @@ def compare(
     features: Sequence[str],
     rows: FloatArray,
     background: FloatArray,
+    integrate: Integrate,
     *,
     walks: int = 256,
     seed: int = 0,
 ) -> Comparison:
-    """Explain the scores of rows ``[B, F]`` in both ways.
+    """Explain the scores of rows ``[B, F]`` in all three ways.
+
+    They are called `parts`, `Shapley values`, and as `integrate` names its method.
 
     Args:
         detector: that gives the scores; `features` are the names of its parts.
         features: ``U`` names.
         rows: to explain, a sample of those that were alerted.
         background: ``[N, F]`` benign rows, some hundreds.
+        integrate: the third way, e.g. :func:`training.integrated.integrated` of the detector.
         walks, seed: see :func:`shapley`.
     """
 
@@ -227,17 +238,20 @@ def compare(
 
     found = detector.score(rows)
     values = shapley(score, rows, background, detector.columns, walks=walks, seed=seed)
+    lines = integrate(rows, background)
+    ways = {"parts": found.parts, "Shapley values": values.values, lines.method: lines.values}
     drawn = np.random.default_rng(seed).random(found.parts.shape)
-    rankings = {"parts": found.parts, "shapley": values.values, "random": drawn}
     height = np.maximum(np.abs(found.score), 1e-9)
+    gap = np.abs(lines.gap) / height
+    errors = {"Shapley values": values.error, lines.method: lines.error}
     return Comparison(
         tuple(features),
-        found.parts.mean(axis=0),
-        values.values.mean(axis=0),
-        float((values.error.max(axis=1) / height).max()),
-        agreement(found.parts, values.values),
+        {way: shares.mean(axis=0) for way, shares in ways.items()},
+        {way: float((error.max(axis=1) / height).max()) for way, error in errors.items()},
+        (float(gap.mean()), float(gap.max())),
+        {(one, other): agreement(ways[one], ways[other]) for one, other in combinations(ways, 2)},
         {
             name: explained_share(score, rows, background, detector.columns, shares, seed=seed)
-            for name, shares in rankings.items()
+            for name, shares in {**ways, "random": drawn}.items()
         },
     )

@@ -1,4 +1,4 @@
-"""The page of `flowvane explain`: a detector's parts beside Shapley values, in words and bars."""
+"""The page of `flowvane explain`: what made a detector's alerts, in three ways, words and bars."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from models.detector import Detector
 from training import pictures
 from training.datasets.base import Table
 from training.explain import TOP, Comparison, compare
+from training.integrated import LINES, POINTS, STEPS, Integrated, integrated, is_smooth
 from training.page import Html, Page, picture, table, text
 
 BACKGROUND = 300
@@ -78,23 +79,44 @@ def render(
     """
     names = [feature.name for feature in detector.features]
     found = {}
+
+    def integrate(rows: FloatArray, background: FloatArray) -> Integrated:
+        return integrated(detector, rows, background, seed=seed)
+
     for name, chosen in rows.items():
-        found[name] = compare(detector, names, chosen, background, walks=walks, seed=seed)
+        found[name] = compare(
+            detector, names, chosen, background, integrate, walks=walks, seed=seed
+        )
         tell(1)
     page = Page(
         f"{detector.name}: what its alerts are made of",
         f"Alerts on {what}. Beside the parts that the detector gives each feature stand Shapley "
         "values, which SHAP estimates too: what the feature adds to the score, on average over "
         f"all orders in which features could be made known, against {len(background)} benign "
-        f"rows. {walks} random orders a row, seed {seed}.",
+        f"rows; {walks} random orders a row, seed {seed}. And {_lines(detector)}",
     )
-    page.add("agreement", "How far they agree", *_agreement(rows, found))
+    page.add("agreement", "How far they agree", *_agreement(found))
+    page.add("sums", "What they sum to", *_sums(found))
     for number, (name, comparison) in enumerate(found.items()):
         page.add(f"features-{number}", f"Features: {name}", _features(name, comparison))
     return page.render(), found
 
 
-def _agreement(rows: dict[str, FloatArray], found: dict[str, Comparison]) -> list[Html]:
+def _lines(detector: Detector) -> str:
+    """What the third way is, for this detector."""
+    if is_smooth(detector):
+        return (
+            f"integrated gradients: the score's derivative, integrated over {POINTS} points of "
+            f"each of {LINES} straight lines from benign rows to the flow."
+        )
+    return (
+        "path differences, as the score of binned heads has no derivative worth the name: "
+        f"{LINES} straight lines from benign rows to the flow, walked in {STEPS} steps, feature by "
+        "feature in random order, each credited with how much the score moves."
+    )
+
+
+def _agreement(found: dict[str, Comparison]) -> list[Html]:
     return [
         text(
             "Rank correlations are over all features of a flow, then averaged: 1 is the same "
@@ -103,11 +125,11 @@ def _agreement(rows: dict[str, FloatArray], found: dict[str, Comparison]) -> lis
         ),
         table(
             "Agreement, mean over flows",
-            ("alerts of", "flows", "Spearman", "Kendall", f"top {TOP}", "first"),
+            ("alerts of", "of", "and", "flows", "Spearman", "Kendall", f"top {TOP}", "first"),
             [
-                (name, c.agreement.flows, c.agreement.spearman, c.agreement.kendall,
-                 c.agreement.top, c.agreement.first)
-                for name, c in found.items()
+                (name, *pair, c.flows, c.spearman, c.kendall, c.top, c.first)
+                for name, comparison in found.items()
+                for pair, c in comparison.agreement.items()
             ],
         ),
         text(
@@ -118,33 +140,48 @@ def _agreement(rows: dict[str, FloatArray], found: dict[str, Comparison]) -> lis
         ),
         table(
             f"Share of the score that goes with {TOP} features",
-            ("alerts of", "named by parts", "by Shapley values", "drawn at random"),
-            [
-                (name, c.falls["parts"], c.falls["shapley"], c.falls["random"])
-                for name, c in found.items()
-            ],
+            ("alerts of", *(f"named by {way}" for way in _ways(found)), "drawn at random"),
+            [(name, *comparison.falls.values()) for name, comparison in found.items()],
         ),
+    ]
+
+
+def _sums(found: dict[str, Comparison]) -> list[Html]:
+    *_, lines = _ways(found)
+    return [
         text(
-            "Largest standard error of a Shapley value, relative to its flow's score: "
-            + ", ".join(f"{c.error:.3f} ({name})" for name, c in found.items())
-            + "."
+            "Parts sum to the score, but for what is no feature's. Shapley values and "
+            f"{lines} sum to the score's height above the mean score of the benign rows that they "
+            f"begin at (completeness); of {lines} this is what they miss it by, relative to the "
+            "flow's score, and beside it the largest standard error of a single value."
+        ),
+        table(
+            "Errors, relative to the flow's score",
+            ("alerts of", "completeness, mean", "completeness, largest",
+             *(f"standard error, {way}" for way in _ways(found)[1:])),
+            [
+                (name, *(f"{gap:.1e}" for gap in comparison.gap),
+                 *(f"{error:.3f}" for error in comparison.error.values()))
+                for name, comparison in found.items()
+            ],
         ),
     ]  # fmt: skip
 
 
+def _ways(found: dict[str, Comparison]) -> list[str]:
+    return list(next(iter(found.values())).means)
+
+
 def _features(name: str, found: Comparison) -> Html:
-    order = np.argsort(-found.shapley, kind="stable")[:SHOWN]
+    order = np.argsort(-found.means["Shapley values"], kind="stable")[:SHOWN]
     names = [found.features[at] for at in order]
     figure = pictures.bars(
         names,
-        {
-            "mean part (units of the score)": found.parts[order],
-            "mean Shapley value (units of the score)": found.shapley[order],
-        },
+        {f"{way}, mean (units of the score)": mean[order] for way, mean in found.means.items()},
     )
     return picture(
         pictures.encode(figure),
-        alt=f"Bars of mean parts and mean Shapley values of {len(names)} features, alerts of "
+        alt=f"Bars of mean {', '.join(found.means)} of {len(names)} features, alerts of "
         f"{name}; largest Shapley values: {', '.join(names[:TOP])}.",
         caption=f"The {len(names)} features with the largest mean Shapley values.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,15 @@ def test_a_page_and_a_line_for_each_class(explain: Any, tmp_path: Path) -> None:
     ran = explain("--fpr", "0.9")
     assert (ran.code, ran.err) == (0, "")
     lines = ran.out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == [
-        "alerts of attacks",
-        "alerts of benign rows",
-    ]
-    assert all("5 flows, Spearman " in line for line in lines)
+    ways = "parts", "Shapley values", "integrated gradients"
+    for name, own in (("attacks", lines[:5]), ("benign rows", lines[5:])):
+        assert all(line.startswith(f"alerts of {name}: ") for line in own)
+        for line, (one, other) in zip(own[:3], itertools.combinations(ways, 2), strict=True):
+            assert f": {one} and {other}: 5 flows, Spearman " in line
+        assert all(f" by {way}" in own[3] for way in (*ways, "random"))
+        assert "completeness error" in own[4]
     found = read_html((tmp_path / "new" / "x.html").read_text("utf-8"))
-    assert {"agreement", "features-0", "features-1"} <= set(found.ids)
+    assert {"agreement", "sums", "features-0", "features-1"} <= set(found.ids)
     assert len(found.images) == 2
     assert all(image["alt"] for image in found.images)
     assert "toys, some, at a false-positive rate of 0.9" in found.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from features.schema import FloatArray
 from models.detector import Detector
 from tests.helpers import SCHEMAS, make_rows, untrained
 from training.explain import agreement, compare, explained_share, shapley
+from training.integrated import Integrated, integrated
 
 COLUMNS = np.array([0, 2, 3])
 
@@ -135,13 +137,28 @@ class Additive:
 
 
 def test_parts_that_are_shapley_values_agree_in_full() -> None:
-    found = compare(Additive(COLUMNS), "acd", some_rows(6, 1) * 9, np.zeros((5, 4)), walks=4)
+    def integrate(rows: FloatArray, background: FloatArray) -> Integrated:
+        values = rows[:, COLUMNS]
+        return Integrated("backwards", values.copy(), np.full(values.shape, 0.5), values.sum(1) / 8)
+
+    rows = some_rows(6, 1) * 9
+    found = compare(Additive(COLUMNS), "acd", rows, np.zeros((5, 4)), integrate, walks=4)
     assert found.features == ("a", "c", "d")
-    assert_allclose(found.parts, found.shapley)
-    assert found.agreement.spearman == found.agreement.kendall == pytest.approx(1.0)
-    assert found.agreement.top == found.agreement.first == 1.0
-    assert found.falls["parts"] == found.falls["shapley"]
-    assert found.error < 1e-9
+    assert_allclose(found.means["parts"], found.means["Shapley values"])
+    same = found.agreement["parts", "Shapley values"]
+    assert same.spearman == same.kendall == pytest.approx(1.0)
+    assert same.top == same.first == 1.0
+    assert found.falls["parts"] == found.falls["Shapley values"]
+    assert found.error["Shapley values"] < 1e-9
+    # The third way is whatever it says of itself.
+    assert set(found.agreement) == {
+        ("parts", "Shapley values"), ("parts", "backwards"), ("Shapley values", "backwards"),
+    }  # fmt: skip
+    assert found.agreement["parts", "backwards"].spearman < 1.0
+    height = np.abs(rows[:, COLUMNS]).sum(axis=1)
+    gaps = np.abs(rows[:, COLUMNS].sum(axis=1)) / 8 / height
+    assert found.gap == pytest.approx((gaps.mean(), gaps.max()))
+    assert found.error["backwards"] == pytest.approx((0.5 / height).max())
 
 
 @pytest.mark.parametrize("family", ["gaussian"])
@@ -149,7 +166,11 @@ def test_a_detector_is_explained_by_its_public_face(family: str) -> None:
     detector: Detector = untrained("kdd", family)
     names = [feature.name for feature in detector.features]
     rows, background = make_rows(SCHEMAS["kdd"], 3, 1), make_rows(SCHEMAS["kdd"], 20, 2)
-    found = compare(detector, names, rows, background, walks=8)
-    assert len(found.parts) == len(found.shapley) == len(names)
-    assert set(found.falls) == {"parts", "shapley", "random"}
-    assert -1.0 <= found.agreement.spearman <= 1.0
+    found = compare(
+        detector, names, rows, background, functools.partial(integrated, detector), walks=8
+    )
+    ways = {"parts", "Shapley values", "integrated gradients"}
+    assert {way: len(mean) for way, mean in found.means.items()} == dict.fromkeys(ways, len(names))
+    assert set(found.falls) == {*ways, "random"}
+    assert all(-1.0 <= each.spearman <= 1.0 for each in found.agreement.values())
+    assert 0.0 <= found.gap[0] <= found.gap[1] < 0.1
