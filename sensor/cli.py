@@ -474,7 +474,8 @@ def _explain_parser(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--walks", type=_even, default=256, metavar="N",
-        help="random orders of the features for each row, an even number (%(default)s)",
+        help="random orders of the features for each row, an even number; and a line from a benign "
+        "row for every eight of them (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--seed", type=_whole(0), default=0, help="of all samples (%(default)s)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")

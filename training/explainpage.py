@@ -11,13 +11,15 @@ from models.detector import Detector
 from training import pictures
 from training.datasets.base import Table
 from training.explain import TOP, Comparison, compare
-from training.integrated import LINES, POINTS, STEPS, Integrated, integrated, is_smooth
+from training.integrated import POINTS, STEPS, Integrated, integrated, is_smooth
 from training.page import Html, Page, picture, table, text
 
 BACKGROUND = 300
 """Benign rows that say what is usual."""
 SHOWN = 20
 """Features in the picture."""
+WALKS_A_LINE = 8
+"""Walks of Shapley values to a line of integrated gradients, which takes more scorings."""
 LEAST = 5
 """Alerts of a class below which nothing is averaged."""
 
@@ -74,14 +76,16 @@ def render(
         rows: ``[B, F]`` of each class, see :func:`choose`.
         background: ``[N, F]`` benign rows.
         what: the rows are, for the heading.
-        walks, seed: see :func:`training.explain.shapley`.
+        walks, seed: see :func:`training.explain.shapley`. There are lines, too, one for
+            :data:`WALKS_A_LINE` walks.
         tell: called with 1 after each class.
     """
     names = [feature.name for feature in detector.features]
     found = {}
+    lines = 2 * max(walks // (2 * WALKS_A_LINE), 2)  # an even number, four at least
 
     def integrate(rows: FloatArray, background: FloatArray) -> Integrated:
-        return integrated(detector, rows, background, seed=seed)
+        return integrated(detector, rows, background, lines=lines, seed=seed)
 
     for name, chosen in rows.items():
         found[name] = compare(
@@ -93,7 +97,7 @@ def render(
         f"Alerts on {what}. Beside the parts that the detector gives each feature stand Shapley "
         "values, which SHAP estimates too: what the feature adds to the score, on average over "
         f"all orders in which features could be made known, against {len(background)} benign "
-        f"rows; {walks} random orders a row, seed {seed}. And {_lines(detector)}",
+        f"rows; {walks} random orders a row, seed {seed}. And {_lines(detector, lines)}",
     )
     page.add("agreement", "How far they agree", *_agreement(found))
     page.add("sums", "What they sum to", *_sums(found))
@@ -102,16 +106,16 @@ def render(
     return page.render(), found
 
 
-def _lines(detector: Detector) -> str:
+def _lines(detector: Detector, lines: int) -> str:
     """What the third way is, for this detector."""
     if is_smooth(detector):
         return (
             f"integrated gradients: the score's derivative, integrated over {POINTS} points of "
-            f"each of {LINES} straight lines from benign rows to the flow."
+            f"each of {lines} straight lines from benign rows to the flow."
         )
     return (
         "path differences, as the score of binned heads has no derivative worth the name: "
-        f"{LINES} straight lines from benign rows to the flow, walked in {STEPS} steps, feature by "
+        f"{lines} straight lines from benign rows to the flow, walked in {STEPS} steps, feature by "
         "feature in random order, each credited with how much the score moves."
     )
 
@@ -177,7 +181,7 @@ def _features(name: str, found: Comparison) -> Html:
     names = [found.features[at] for at in order]
     figure = pictures.bars(
         names,
-        {f"{way}, mean (units of the score)": mean[order] for way, mean in found.means.items()},
+        {f"{way},\nmean (units of the score)": mean[order] for way, mean in found.means.items()},
     )
     return picture(
         pictures.encode(figure),

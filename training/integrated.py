@@ -39,10 +39,10 @@ Score = Callable[[FloatArray], FloatArray]
 Slope = Callable[[FloatArray], FloatArray]
 """From rows ``[B, F]`` to derivatives ``[B, F]`` of their scores."""
 
-LINES = 64
+LINES = 32
 """Benign rows that lines to an explained row begin at."""
-POINTS = 256
-"""Points of a line at which the derivative is taken."""
+POINTS = 1024
+"""Points of a line at which the derivative is taken: many, as the encoder's clipping bends it."""
 STEPS = 16
 """Steps of a line that is walked."""
 
@@ -206,7 +206,12 @@ def integrated_gradients(
 
 
 def integrated(
-    detector: Detector, rows: FloatArray, background: FloatArray, *, seed: int = 0
+    detector: Detector,
+    rows: FloatArray,
+    background: FloatArray,
+    *,
+    lines: int = LINES,
+    seed: int = 0,
 ) -> Integrated:
     """The method that fits a detector: gradients if its score is smooth, differences if not.
 
@@ -214,7 +219,7 @@ def integrated(
 
     Args:
         detector: whose scores of rows are explained.
-        rows, background, seed: as of :func:`path_differences`.
+        rows, background, lines, seed: as of :func:`path_differences`.
     """
 
     def score(rows: FloatArray) -> FloatArray:
@@ -223,8 +228,8 @@ def integrated(
     line = Line(detector.encoder)
     if is_smooth(detector):
         slope = slope_of(detector)
-        return integrated_gradients(score, slope, rows, background, line, seed=seed)
-    return path_differences(score, rows, background, line, seed=seed)
+        return integrated_gradients(score, slope, rows, background, line, lines=lines, seed=seed)
+    return path_differences(score, rows, background, line, lines=lines, seed=seed)
 
 
 def is_smooth(detector: Detector) -> bool:

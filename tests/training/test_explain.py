@@ -167,7 +167,7 @@ def test_a_detector_is_explained_by_its_public_face(family: str) -> None:
     names = [feature.name for feature in detector.features]
     rows, background = make_rows(SCHEMAS["kdd"], 3, 1), make_rows(SCHEMAS["kdd"], 20, 2)
     found = compare(
-        detector, names, rows, background, functools.partial(integrated, detector), walks=8
+        detector, names, rows, background, functools.partial(integrated, detector, lines=4), walks=8
     )
     ways = {"parts", "Shapley values", "integrated gradients"}
     assert {way: len(mean) for way, mean in found.means.items()} == dict.fromkeys(ways, len(names))
