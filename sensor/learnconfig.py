@@ -27,7 +27,7 @@ def capture_by(args: argparse.Namespace) -> Capture:
     config = check(read_file(args.config))
     if not config.interfaces:
         raise UsageError(f"{args.config}: interfaces: names none to learn from")
-    if args.output is None:
+    if args.output is None and args.update is None:
         if "/" not in config.model:
             raise UsageError(f"-o: say where to; {args.config}: model: {config.model} is no path")
         args.output = Path(config.model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from models.durable import flush, put, sync
 from models.manifest import MANIFEST, BundleError, read
 from sensor.errors import ModelError, OutputError, UsageError
 from training.site import Choice
+
+_AT_WORK_S = 3600.0
+"""An update takes seconds to put a bundle in its place."""
 
 
 def detector_before(bundle: Path) -> Detector:
@@ -92,6 +96,19 @@ def kept_at(bundle: Path) -> Path:
     return place.with_name(place.name + ".before")
 
 
+def _sweep(place: Path) -> None:
+    """Remove what an update that was killed left beside a bundle, once none can be at work there.
+
+    Raises:
+        OSError: it cannot be looked for.
+    """
+    before = time.time() - _AT_WORK_S
+    for left in place.parent.iterdir():
+        ours = left.name.startswith(f".{place.name}.") and left.is_dir()
+        if ours and left.stat().st_mtime < before:
+            shutil.rmtree(left)
+
+
 def replace_bundle(detector: Detector, bundle: Path) -> Path:
     """Put a model in the place of one that is kept as ``BUNDLE.before``, whose path is returned.
 
@@ -104,6 +121,7 @@ def replace_bundle(detector: Detector, bundle: Path) -> Path:
     """
     place, kept = bundle.resolve(), kept_at(bundle)
     try:
+        _sweep(place)
         with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as beside:
             old, fresh = Path(beside, "old"), Path(beside, "fresh")
             shutil.copytree(place, old)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -131,5 +132,11 @@ def test_without_an_exchange_the_copy_is_there_first(
     monkeypatch.setattr(durable, "exchange", unable)
     was, detector = contents(office), load(office)
     detector.provenance["new"] = True
+    # What a killed update left goes, what another may be at work on stays.
+    left, fresh = (office.with_name(f".office.{name}") for name in ("left", "fresh"))
+    for each in (left, fresh):
+        (each / "old").mkdir(parents=True)
+    os.utime(left, (0, 0))
     assert contents(learnupdate.replace_bundle(detector, office)) == was
     assert load(office).provenance["new"]
+    assert (left.exists(), fresh.exists()) == (False, True)
