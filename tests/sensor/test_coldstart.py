@@ -93,7 +93,7 @@ def test_what_learns_captures_as_the_sensor_will(tmp_path: Path) -> None:
     assert command[-4:] == ["--for", "7200s", "--flows", "9"]
     assert "secret" not in file.read_text()
     args = argparse.Namespace(
-        config=file, output=None, fpr=None, lasting=None, flows=None, meter=None
+        config=file, update=None, output=None, fpr=None, lasting=None, flows=None, meter=None
     )
     capture = capture_by(args)
     (tap,) = capture.taps
