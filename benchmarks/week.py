@@ -49,14 +49,13 @@ def _rate(hour: int) -> int:
     return int(BY_DAY * (1.0 + 0.7 * np.sin(2 * np.pi * (hour - 9) / 24)))
 
 
-def _flows(rng: np.random.Generator, count: int, hour: int) -> FlowBatch:
+def hosts_at_random(rng: np.random.Generator, count: int) -> FlowBatch:
     """Flows of some clients with some servers, a few of which have most of them."""
     flows = np.zeros(count, FLOW_DTYPE)
     flows["ip_version"], flows["protocol"] = 4, 6
     for side, net, hosts in (("src_ip", 10, 200), ("dst_ip", 20, 300)):
         host = np.minimum(rng.zipf(1.5, count), hosts)
         flows[side][:, 13], flows[side][:, 14:] = net, np.column_stack([host // 256, host % 256])
-    flows["last_us"] = hour * HOUR_US + np.sort(rng.integers(0, HOUR_US, count))
     return flows
 
 
@@ -92,7 +91,8 @@ def simulate(
     for hour in range(hours):
         count = _rate(hour)
         rows = schema.remeasure(site.draw(rng, count, hour), LIVE_CLOCK_US, rng)
-        flows = _flows(rng, count, hour)
+        flows = hosts_at_random(rng, count)
+        flows["last_us"] = hour * HOUR_US + np.sort(rng.integers(0, HOUR_US, count))
         for at in range(0, count, 1024):
             part = slice(at, at + 1024)
             yield Scored(flows[part], rows[part], detector.score(rows[part]))

@@ -58,9 +58,16 @@ class Recalibration:
     of `q`.
     """
 
-    def __init__(self, calibration: Calibration, seed: int = 0) -> None:
-        """Begin with what the model knows; `seed` chooses the flows that are kept."""
+    def __init__(self, calibration: Calibration, seed: int = 0, bound: float = BOUND) -> None:
+        """Begin with what the model knows.
+
+        Args:
+            calibration: the model's.
+            seed: chooses the flows that are kept.
+            bound: the factor that a p-value may be moved by at most, 1 or more.
+        """
         self._calibration = calibration
+        self.bound = bound
         self._rng = np.random.default_rng(seed)
         self._steps: deque[NDArray[np.void]] = deque(maxlen=STEPS)
         self._step: list[NDArray[np.void]] = []
@@ -79,7 +86,7 @@ class Recalibration:
             return scores
         own, flows = scores.p_value, self._recent.flows
         p = (PRIOR * own + flows * self._recent.share(scores.score)) / (PRIOR + flows)
-        p = np.minimum(np.clip(p, own / BOUND, own * BOUND), 1.0)
+        p = np.minimum(np.clip(p, own / self.bound, own * self.bound), 1.0)
         return replace(scores, p_value=np.maximum(p, self._calibration.least_p))
 
     def learn(
