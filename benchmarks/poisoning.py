@@ -3,13 +3,15 @@
 ``python -m benchmarks.poisoning [--model NAME|DIR] [--seeds N] [--bounds K,K] [--quick]``. A site
 of 200 clients and 300 servers that never changes: its flows' scores are drawn from one half of the
 model's held-out benign scores, and the other half calibrates. A poisoner's flows come beside
-them, a share of all, from one host, from a few, or from ever new ones. It knows the threshold
-in use: its scores begin at the model's own, and are raised by some percent a day, but stay below
-the threshold at each moment, so that it is never alerted. Nothing but the threshold stops it.
+them, a share of all, from one host, from a few, or from ever new ones. Its scores begin just below
+the model's own threshold. Flows below the threshold never raise it, as only those that score as
+high count for a p-value; so each day it raises its scores by some percent, has alerts for a while,
+and waits until it has none before it raises them again.
 
-Told is how far it comes: its score over the model's own threshold, mean and sd over seeds. With a
-fixed threshold that is 1. **Absorbed** is a poisoner whose flows at 1.2 times that score go
-unalerted: those that would be alerted with a fixed threshold, by a fifth beyond any doubt.
+Told is how far it comes: the highest score, over the model's own threshold, at which fewer than
+half of a day's flows of it are alerted; mean and sd over seeds. With a fixed threshold that is 1.
+**Absorbed** is a poisoner that comes beyond 1.2: what a fixed threshold alerts on with a fifth to
+spare goes by.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from features.schema import FloatArray
 from models.bundle import load
 from models.calibration import Calibration
 from models.detector import Scores
-from sensor.recalibration import BOUND, STEP_US, STEPS, Recalibration
+from sensor.recalibration import RAISED, STEP_US, STEPS, Recalibration
 from training.metrics import mean_sd
 
 FPR = 0.01
@@ -134,7 +136,7 @@ def walk(
     score = site.level * JUST_BELOW
     for day in range(days):
         if restarts and made is not None:
-            made = Recalibration(site.calibration, bound=made.bound)
+            made = Recalibration(site.calibration, raised=made.raised)
         flows = np.concatenate([own, hosts_of(poisoner, count, day)])
         caught = alerts = last = 0
         for part in range(PARTS):
@@ -184,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="unsw-nb15")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--bounds", default=f"10,{BOUND:g}")
+    parser.add_argument("--bounds", default=f"10,{RAISED:g}")
     parser.add_argument("--quick", action="store_true", help="1 % a day alone")
     args = parser.parse_args(arguments)
     scores = np.asarray(load(args.model).calibration.scores, np.float64)
@@ -195,8 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limits = [
             float(np.quantile(site.calibration.scores, 1 - FPR / k)) / site.level for site in made
         ]
-        print(f"score at a p-value of {FPR} / {k:g} over the threshold: {_cell(limits)}")
-    names = [f"within {k:g}, day {day}" for k in bounds for day in DAYS]
+        print(f"score at a p-value of {FPR} / {k:g}, over that at {FPR}: {_cell(limits)}")
+    names = [f"{k:g} times, day {day}" for k in bounds for day in DAYS]
     print("\n| raised a day | share | hosts | fixed | " + " | ".join(names) + " |")
     print("|---" * (4 + len(names)) + "|")
     for raised in (0.01,) if args.quick else (0.01, 0.05, 0.20):
@@ -209,13 +211,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     ways = []
                     for seed in sites:
                         site = Site.of(scores, seed)
-                        made_ = Recalibration(site.calibration, bound=k)
+                        made_ = Recalibration(site.calibration, raised=k)
                         ways.append(list(walk(site, made_, poisoner, DAYS[-1])))
                     cells += [_cell([reached(way[:days]) for way in ways]) for days in DAYS]
                 who = hosts or "new ones"
                 print(f"| {raised:.0%} | {share:.1%} | {who} | " + " | ".join(cells) + " |",
                       flush=True)  # fmt: skip
-    print("\n| route, 5 % of flows from new hosts, 1 % a day | within | reached in 60 days |"
+    print("\n| route, 5 % of flows from new hosts, 1 % a day | p-values raised by at most | reached in 60 days |"
           " own flows alerted, last day |")  # fmt: skip
     print("|---" * 4 + "|")
     for k in bounds:
@@ -227,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ends = []
             for seed in sites:
                 site = Site.of(scores, seed)
-                made_ = Recalibration(site.calibration, bound=k)
+                made_ = Recalibration(site.calibration, raised=k)
                 way = list(walk(site, made_, Poisoner(0.01, 0.05, 0), 60, restarts, step_day))
                 ends.append((reached(way), 100 * way[-1].alerts))
             reach, alerts = zip(*ends, strict=True)
@@ -235,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stormed = []
         for seed in sites:
             site = Site.of(scores, seed)
-            stormed.append(100 * storm(site, Recalibration(site.calibration, bound=k)))
+            stormed.append(100 * storm(site, Recalibration(site.calibration, raised=k)))
         print(f"| a day of 95 % lowest scores from new hosts | {k:g} | – | {_cell(stormed)} % |")
     return 0
 

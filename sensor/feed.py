@@ -125,6 +125,8 @@ class AlertFeed:
             kept = self.suppression.kept(flows.take(chosen), self.verdict.model)
             counters.suppressed += len(chosen) - int(kept.sum())
             chosen = chosen[kept]
+        odd = np.zeros(len(flows), bool)
+        odd[chosen] = True
         new = self._repeats.new(flows, chosen)
         counters.repeated += len(chosen) - int(new.sum())
         alerted = np.zeros(len(flows), bool)
@@ -137,7 +139,7 @@ class AlertFeed:
         self._repeats.add(flows.take(chosen[admitted]))
         alerted[chosen[admitted]] = True
         if self.recalibration is not None:
-            self.recalibration.learn(flows, raw, alerted, self.threshold, now_us)
+            self.recalibration.learn(flows, raw, odd, self.threshold, now_us)
         return Decided(self._counted(alerts), scored, alerted)
 
     def tick(self) -> Decided:

@@ -6,7 +6,12 @@ correction is bounded three ways, so that nobody walks the threshold away:
 - no source and no destination, whatever it does, counts by itself: at each score, the one with the
   most flows above it is left out;
 - of alerts, no more are taken for normal than twice as many as were promised;
-- no p-value is moved by more than a factor of :data:`BOUND`.
+- no p-value is raised by more than a factor of :data:`RAISED`, nor lowered by more than
+  :data:`LOWERED`.
+
+The last one holds whoever sends what, from how many hosts and for how long: a flow with a p-value
+of at most `promised / RAISED` by the model alone is always an alert. The others only make it
+costlier to come that far.
 """
 
 from __future__ import annotations
@@ -32,8 +37,10 @@ STEPS = 144
 """It is made of so many steps: a day."""
 PRIOR = 1_000
 """What the model's own calibration counts beside the flows of the day, as a number of flows."""
-BOUND = 10.0
-"""By which factor a p-value may be moved at most."""
+RAISED = 1.5
+"""By which factor a p-value may be raised at most: a poisoner with many hosts comes that far."""
+LOWERED = 10.0
+"""By which factor it may be lowered at most: so many times the alerts a flood of low scores has."""
 PROMISED = 2.0
 """So many times the promised number of alerts may count as normal."""
 KEPT = 1_024
@@ -54,20 +61,20 @@ class Recalibration:
     """Corrects p-values by recent flows.
 
     Of a score with a p-value `q` by the model's calibration, and `r` among the `n` flows of the
-    last day, the p-value is ``(PRIOR q + n r) / (PRIOR + n)``, within a factor of :data:`BOUND`
-    of `q`.
+    last day, the p-value is ``(PRIOR q + n r) / (PRIOR + n)``, but between
+    ``q / LOWERED`` and ``RAISED q``.
     """
 
-    def __init__(self, calibration: Calibration, seed: int = 0, bound: float = BOUND) -> None:
+    def __init__(self, calibration: Calibration, seed: int = 0, raised: float = RAISED) -> None:
         """Begin with what the model knows.
 
         Args:
             calibration: the model's.
             seed: chooses the flows that are kept.
-            bound: the factor that a p-value may be moved by at most, 1 or more.
+            raised: the factor that a p-value may be raised by at most, 1 or more.
         """
         self._calibration = calibration
-        self.bound = bound
+        self.raised = raised
         self._rng = np.random.default_rng(seed)
         self._steps: deque[NDArray[np.void]] = deque(maxlen=STEPS)
         self._step: list[NDArray[np.void]] = []
@@ -86,7 +93,7 @@ class Recalibration:
             return scores
         own, flows = scores.p_value, self._recent.flows
         p = (PRIOR * own + flows * self._recent.share(scores.score)) / (PRIOR + flows)
-        p = np.minimum(np.clip(p, own / self.bound, own * self.bound), 1.0)
+        p = np.minimum(np.clip(p, own / LOWERED, own * self.raised), 1.0)
         return replace(scores, p_value=np.maximum(p, self._calibration.least_p))
 
     def learn(
@@ -98,7 +105,7 @@ class Recalibration:
         Args:
             flows: the flows.
             scores: of them.
-            alerted: which of them are alerts.
+            alerted: which of them are alerts, or would be but for the budget.
             promised: the share of benign flows that may be alerts.
             now_us: the time, in microseconds; where it goes back, none has passed.
         """
