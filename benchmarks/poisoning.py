@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 who = hosts or "new ones"
                 print(f"| {raised:.0%} | {share:.1%} | {who} | " + " | ".join(cells) + " |",
                       flush=True)  # fmt: skip
-    print("\n| route, 5 % of flows from new hosts, 1 % a day | p-values raised by at most | reached in 60 days |"
+    print("\n| route, 5 % of flows from new hosts, 1 % a day | raised by | reached in 60 days |"
           " own flows alerted, last day |")  # fmt: skip
     print("|---" * 4 + "|")
     for k in bounds:

@@ -37,7 +37,7 @@ STEPS = 144
 """It is made of so many steps: a day."""
 PRIOR = 1_000
 """What the model's own calibration counts beside the flows of the day, as a number of flows."""
-RAISED = 1.5
+RAISED = 1.25
 """By which factor a p-value may be raised at most: a poisoner with many hosts comes that far."""
 LOWERED = 10.0
 """By which factor it may be lowered at most: so many times the alerts a flood of low scores has."""
