@@ -119,13 +119,15 @@ def feed_of(detector: Detector, budget: bool, recalibrate: bool) -> AlertFeed:
 def _hours(name: str, hourly: Sequence[FloatArray], promised: Sequence[FloatArray]) -> str:
     """Realised over promised by the hour: least, mean and most without that of the step."""
     ratios = [np.delete(got / want, STEP_AT) for got, want in zip(hourly, promised, strict=True)]
-    cells = []
-    for of in (np.min, np.mean, np.max):
-        mean, sd = mean_sd([float(of(ratio)) for ratio in ratios])
-        cells.append(f"{mean:.2f} ± {sd:.2f}")
-    short, over = (mean_sd([float(f(r).mean()) for r in ratios])[0]
-                   for f in (lambda r: r < 0.5, lambda r: r > 2.0))  # fmt: skip
-    return f"| {name} | {' | '.join(cells)} | {short:.1%} | {over:.1%} |"
+    told = [
+        mean_sd([float(ratio.min()) for ratio in ratios]),
+        mean_sd([float(ratio.mean()) for ratio in ratios]),
+        mean_sd([float(ratio.max()) for ratio in ratios]),
+    ]
+    cells = " | ".join(f"{mean:.2f} ± {sd:.2f}" for mean, sd in told)
+    short = mean_sd([float((ratio < 0.5).mean()) for ratio in ratios])[0]
+    over = mean_sd([float((ratio > 2.0).mean()) for ratio in ratios])[0]
+    return f"| {name} | {cells} | {short:.1%} | {over:.1%} |"
 
 
 def _line(name: str, hourly: Sequence[FloatArray], promised: Sequence[FloatArray]) -> str:

@@ -14,7 +14,13 @@ from features.flows import FlowBatch
 from models.calibration import Calibration
 from models.detector import Scores
 from sensor.recalibration import (
-    KEPT, LOWERED, PRIOR, RAISED, STEP_US, STEPS, Recalibration,
+    KEPT,
+    LOWERED,
+    PRIOR,
+    RAISED,
+    STEP_US,
+    STEPS,
+    Recalibration,
 )  # fmt: skip
 from tests.helpers import make_flow
 
