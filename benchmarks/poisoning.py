@@ -1,6 +1,7 @@
 """Can the threshold be walked away? Poisoners who know it, against recalibration.
 
-``python -m benchmarks.poisoning [--model NAME|DIR] [--seeds N] [--bounds K,K] [--quick]``. A site
+``python -m benchmarks.poisoning [--model NAME|DIR] [--seeds N] [--bounds K,K]
+[--raised G,G] [--days D,D]``. A site
 of 200 clients and 300 servers that never changes: its flows' scores are drawn from one half of the
 model's held-out benign scores, and the other half calibrates. A poisoner's flows come beside
 them, a share of all, from one host, from a few, or from ever new ones. Its scores begin just below
@@ -38,7 +39,6 @@ PARTS = 4
 """A day is given in so many parts, after each of which the correction is made anew."""
 A_PART = 1_500
 """Flows of the site in each."""
-DAYS = (30, 60, 120)
 JUST_BELOW = 1.0 - 1e-4
 ABSORBED = 1.2
 STORM_SHARE = 0.95
@@ -187,10 +187,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="unsw-nb15")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--bounds", default=f"10,{RAISED:g}")
-    parser.add_argument("--quick", action="store_true", help="1 % a day alone")
+    parser.add_argument("--raised", default="0.01", help="by how much more each day")
+    parser.add_argument("--days", default="30,60,120", help="after how many to tell")
     args = parser.parse_args(arguments)
     scores = np.asarray(load(args.model).calibration.scores, np.float64)
     bounds = [float(bound) for bound in args.bounds.split(",")]
+    days = sorted(int(day) for day in args.days.split(","))
     sites = range(args.seeds)
     lines = {k: [Site.of(scores, seed) for seed in sites] for k in bounds}
     for k, made in lines.items():
@@ -198,10 +200,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             float(np.quantile(site.calibration.scores, 1 - FPR / k)) / site.level for site in made
         ]
         print(f"score at a p-value of {FPR} / {k:g}, over that at {FPR}: {_cell(limits)}")
-    names = [f"{k:g} times, day {day}" for k in bounds for day in DAYS]
+    names = [f"{k:g} times, day {day}" for k in bounds for day in days]
     print("\n| raised a day | share | hosts | fixed | " + " | ".join(names) + " |")
     print("|---" * (4 + len(names)) + "|")
-    for raised in (0.01,) if args.quick else (0.01, 0.05, 0.20):
+    for raised in map(float, args.raised.split(",")):
         for share in (0.001, 0.01, 0.05, 0.20):
             for hosts in (1, 5, 0):
                 poisoner = Poisoner(raised, share, hosts)
@@ -212,8 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     for seed in sites:
                         site = Site.of(scores, seed)
                         made_ = Recalibration(site.calibration, raised=k)
-                        ways.append(list(walk(site, made_, poisoner, DAYS[-1])))
-                    cells += [_cell([reached(way[:days]) for way in ways]) for days in DAYS]
+                        ways.append(list(walk(site, made_, poisoner, days[-1])))
+                    cells += [_cell([reached(way[:day]) for way in ways]) for day in days]
                 who = hosts or "new ones"
                 print(f"| {raised:.0%} | {share:.1%} | {who} | " + " | ".join(cells) + " |",
                       flush=True)  # fmt: skip

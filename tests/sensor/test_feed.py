@@ -100,6 +100,24 @@ def test_suppressed_alerts_are_counted_and_take_no_budget(tmp_path: Path) -> Non
     assert suppression.counts == {"ours": 3}
 
 
+def test_what_is_beyond_the_budget_is_not_learnt_as_normal() -> None:
+    told: list[Any] = []
+
+    class Recalibration:
+        def corrected(self, scores: Scores) -> Scores:
+            return scores
+
+        def learn(self, flows: FlowBatch, scores: Scores, alerted: Any, *rest: Any) -> None:
+            told.append(alerted.tolist())
+
+    feed = feed_of(
+        budget=AlertBudget(1, 1e-4, 0.01), clock=lambda: 0, recalibration=Recalibration()
+    )
+    decided = feed.push(batch([0.001, 0.5, 0.001]))
+    assert decided.alerted.tolist() == [True, False, False]
+    assert told == [[True, False, True]]
+
+
 def test_a_flow_is_an_alert_once_though_it_was_reported_before_its_end() -> None:
     feed = feed_of(budget=AlertBudget(3, 1e-4, 0.01), clock=lambda: 0)
     early = {"ending": Ending.EARLY}
