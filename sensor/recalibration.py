@@ -3,8 +3,9 @@
 What is normal today may score higher than it did when the model was calibrated, or lower. The
 correction is bounded three ways, so that nobody walks the threshold away:
 
-- no source and no destination, whatever it does, counts by itself: at each score, the one with the
-  most flows above it is left out;
+- no source and no destination, whatever it does, raises a p-value by itself: at each score, the
+  one with the most flows above it is left out (with it, p-values are only lowered: where all flows
+  are one host's, leaving it out leaves nothing to go by);
 - of alerts, no more are taken for normal than twice as many as were promised;
 - no p-value is raised by more than a factor of :data:`RAISED`, nor lowered by more than
   :data:`LOWERED`.
@@ -60,9 +61,10 @@ _SEEN = np.dtype(
 class Recalibration:
     """Corrects p-values by recent flows.
 
-    Of a score with a p-value `q` by the model's calibration, and `r` among the `n` flows of the
-    last day, the p-value is ``(PRIOR q + n r) / (PRIOR + n)``, but between
-    ``q / LOWERED`` and ``RAISED q``.
+    Of a score with a p-value `q` by the model's calibration, a share `s` of the `n` flows of the
+    last day that score as high, and `t` without the one host that has the most of them, the p-value
+    is ``(PRIOR q + n r) / (PRIOR + n)`` with ``r = max(t, min(q, s))``, but between ``q / LOWERED``
+    and ``RAISED q``.
     """
 
     def __init__(self, calibration: Calibration, seed: int = 0, raised: float = RAISED) -> None:
@@ -92,7 +94,9 @@ class Recalibration:
         if self._recent is None:
             return scores
         own, flows = scores.p_value, self._recent.flows
-        p = (PRIOR * own + flows * self._recent.share(scores.score)) / (PRIOR + flows)
+        of_all, of_others = self._recent.shares_at(scores.score)
+        share = np.maximum(of_others, np.minimum(own, of_all))
+        p = (PRIOR * own + flows * share) / (PRIOR + flows)
         p = np.minimum(np.clip(p, own / LOWERED, own * self.raised), 1.0)
         return replace(scores, p_value=np.maximum(p, self._calibration.least_p))
 
@@ -156,7 +160,13 @@ class Recalibration:
 
 @dataclass(frozen=True, slots=True)
 class _Recent:
-    """Flows of the last day: scores ascending ``[N]``, and the share that scores as high."""
+    """Flows of the last day: scores ascending ``[N]``, and the shares that score as high.
+
+    Attributes:
+        scores: ``[N]``.
+        shares: ``[2, N]``, of all flows, and without the host that has the most of those.
+        flows: how many there were.
+    """
 
     scores: NDArray[np.float32]
     shares: FloatArray
@@ -172,15 +182,17 @@ class _Recent:
         above = np.cumsum(weight)
         alone = np.maximum(_most_by_one(seen["src"], weight), _most_by_one(seen["dst"], weight))
         rest = above[-1] - alone
-        share = np.divide(above - alone, rest, out=np.zeros(len(rest)), where=rest > 0)
+        others = np.divide(above - alone, rest, out=np.zeros(len(rest)), where=rest > 0)
+        shares = np.stack([above / above[-1], others])
         # Where scores are equal, all of them score as high.
         last = np.append(np.flatnonzero(np.diff(seen["score"])), len(seen) - 1)
-        return _Recent(seen["score"][last][::-1], share[last][::-1], float(above[-1]))
+        return _Recent(seen["score"][last][::-1], shares[:, last][:, ::-1], float(above[-1]))
 
-    def share(self, scores: FloatArray) -> FloatArray:
-        """The share of flows that score as high as each of ``[B]``."""
+    def shares_at(self, scores: FloatArray) -> FloatArray:
+        """The shares ``[2, B]`` of flows that score as high as each of ``[B]``."""
         at = np.searchsorted(self.scores, np.asarray(scores, np.float32), side="left")
-        return np.append(self.shares, 0.0)[at]
+        found: FloatArray = np.pad(self.shares, ((0, 0), (0, 1)))[:, at]
+        return found
 
 
 def _normal(descending: NDArray[np.void], promised: float) -> NDArray[np.void]:

@@ -108,6 +108,18 @@ def test_one_host_does_not_make_itself_normal(who: str) -> None:
     assert made.corrected(scores_of([level])).p_value[0] > 5 * PROMISED
 
 
+@pytest.mark.parametrize(("sources", "destinations"), [(200, 1), (1, 200), (1, 1), (200, 3)])
+def test_a_site_of_few_hosts_has_no_more_alerts_than_promised(
+    sources: int, destinations: int
+) -> None:
+    flows = flows_of(
+        RNG.integers(0, sources, 20_000), RNG.integers(500, 500 + destinations, 20_000)
+    )
+    made = after((flows, RNG.exponential(size=20_000)), steps=9)
+    corrected = made.corrected(scores_of(RNG.exponential(size=50_000))).p_value
+    assert (corrected <= PROMISED).mean() == pytest.approx(PROMISED, rel=0.3)
+
+
 def test_alerts_beyond_those_promised_are_not_normal() -> None:
     values = np.concatenate([RNG.exponential(size=9_000), np.full(1_000, 4.0)])
     alerted = np.append(np.zeros(9_000, bool), np.ones(1_000, bool))
