@@ -134,7 +134,7 @@ class Learning:
         limits = ["--for", f"{max(round(self._lasting_s), 1)}s"]
         limits += [] if self._flows is None else ["--flows", str(self._flows)]
         return [
-            sys.executable, "-m", "sensor.tied", str(os.getpid()), "learn", "--quiet",
+            sys.executable, "-P", "-m", "sensor.tied", str(os.getpid()), "learn", "--quiet",
             "--resume", "-c", str(config), "-o", self._config.model, *limits,
         ]  # fmt: skip
 

@@ -89,7 +89,7 @@ def test_what_learns_captures_as_the_sensor_will(tmp_path: Path) -> None:
     learning.begin()
     (command,) = learning.usual
     file = tmp_path / "site.flows" / "capture.yaml"
-    assert command[:4] == [sys.executable, "-m", "sensor.tied", str(os.getpid())]
+    assert command[:5] == [sys.executable, "-P", "-m", "sensor.tied", str(os.getpid())]
     assert command[-4:] == ["--for", "7200s", "--flows", "9"]
     assert "secret" not in file.read_text()
     args = argparse.Namespace(
