@@ -52,7 +52,7 @@ def test_what_memory_was_used_for_before_makes_no_difference(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "most",
     [
-        25,
+        12,
         pytest.param(None, marks=pytest.mark.skipif(
             not FULL, reason="minutes long: set FLOWVANE_CORPUS_FULL=1 for every capture")),
     ],
