@@ -167,8 +167,8 @@ class Learning:
             self._lasting_s = FlowFolder.progress_in(self._folder).seconds + more_s
         self._flows = None
         self._console.warn(
-            f"too little traffic to learn from yet; capturing for {timedelta(seconds=more_s)} "
-            "(h:mm:ss) more"
+            "nothing can be learnt from what there is, as was told; capturing for "
+            f"{timedelta(seconds=more_s)} (h:mm:ss) more"
         )
         self.begin()
 

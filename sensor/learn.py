@@ -21,7 +21,7 @@ from models.manifest import MANIFEST
 from sensor.caches import keep_compiled
 from sensor.errors import ExitCode, OutputError, UsageError
 from sensor.learnupdate import choice_after, in_place, kept_at, replace_bundle
-from sensor.livefeatures import Capture, FlowFolder, capture_flows
+from sensor.livefeatures import Capture, FlowFolder, capture_flows, held
 from sensor.measuring import Wanted, measure_captures
 from sensor.meter.compiled.core import Options
 from sensor.meter.compiled.interface import Tap
@@ -136,7 +136,15 @@ def _from_interfaces(
     args: argparse.Namespace, capture: Capture, wanted: Wanted, console: Console
 ) -> list[Path]:
     """Capture on interfaces into feature files."""
-    folder = FlowFolder(_folder(args), resume=args.resume)
+    with held(_folder(args)):
+        folder = FlowFolder(_folder(args), resume=args.resume)
+        _capture(folder, capture, wanted, console)
+    if folder.progress.lost:
+        console.warn(f"{folder.progress.lost:,} packets were lost while capturing")
+    return folder.files
+
+
+def _capture(folder: FlowFolder, capture: Capture, wanted: Wanted, console: Console) -> None:
     try:
         capture_flows(capture, wanted, folder, console)
     except KeyboardInterrupt:
@@ -145,9 +153,6 @@ def _from_interfaces(
             f"{folder.progress.seconds / 3600:.1f} h; the capture goes on from here with --resume"
         )
         raise
-    if folder.progress.lost:
-        console.warn(f"{folder.progress.lost:,} packets were lost while capturing")
-    return folder.files
 
 
 def _shown(args: argparse.Namespace, paths: Sequence[Path]) -> str:

@@ -6,11 +6,12 @@ that is cut off in any way loses the last minutes of it, not all, and goes on la
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from sensor.triage import tell_forgotten
 
 PART_FLOWS = 1 << 16
 PART_S = 300.0
-_PROGRESS = "progress.json"
+_PROGRESS, _LOCK = "progress.json", ".lock"
 STOP_WITHIN_S = 60.0
 """At the end flows that are under way are measured for so long at most."""
 
@@ -72,6 +73,27 @@ class Progress:
     flows: int = 0
     lost: int = 0
     parts: int = 0
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from capturing to a folder, which is made if need be.
+
+    Raises:
+        OutputError: one does already, or the folder cannot be written.
+    """
+    with ExitStack() as opened:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = opened.enter_context((folder / _LOCK).open("wb"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"{folder}: another process captures to it; learn to another folder, or wait"
+            ) from error
+        except OSError as error:
+            raise OutputError(f"{folder}: {(error.strerror or str(error)).lower()}") from error
+        yield
 
 
 class FlowFolder:

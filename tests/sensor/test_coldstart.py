@@ -127,7 +127,7 @@ def test_too_little_traffic_takes_longer(
     FlowFolder(tmp_path / "site.flows", resume=True).closed(Progress(seconds=600.0))
     assert coldstart.wait(learning, Notifier({}, print), Console())
     assert learning.usual[1][-2:] == ["--for", "87000s"]  # 600 s, and a day more
-    assert "too little traffic to learn from yet" in capsys.readouterr().err
+    assert "capturing for 1 day, 0:00:00 (h:mm:ss) more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("exit 77", 1), ("true", 1)])

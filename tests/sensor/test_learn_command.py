@@ -14,7 +14,7 @@ from models.recipe import FitConfig
 from sensor import learn as learn_module
 from sensor.cli import _lasting
 from sensor.learn import names_in
-from sensor.livefeatures import FlowFolder, Progress
+from sensor.livefeatures import FlowFolder, Progress, held
 from tests.helpers import Ran, read_events, run, sample, small_pcap, syn
 from tests.sensor.test_live import link, replay
 from training import site as site_module
@@ -165,6 +165,13 @@ def test_a_folder_of_flows_goes_on_or_begins_anew(tmp_path: Path) -> None:
         5, ["flows-00001.parquet"],
     )  # fmt: skip
     assert FlowFolder(tmp_path / "flows", resume=False).files == []
+
+
+def test_two_do_not_capture_to_one_folder(tmp_path: Path) -> None:
+    with held(tmp_path / "mine.flows"):
+        ran = learn("-i", "lo", "--for", "1s", "-o", tmp_path / "mine", "--resume")
+    assert (ran.code, len(ran.lines)) == (5, 1)
+    assert "another process captures to it" in ran.err
 
 
 def test_an_interface_is_learnt_from(link: str, tmp_path: Path) -> None:
