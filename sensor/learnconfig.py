@@ -17,8 +17,8 @@ from sensor.meter.compiled.core import Options
 def capture_by(args: argparse.Namespace) -> Capture:
     """The capture that a configuration of `flowvane run` describes.
 
-    Sets the options of `args` that were not given: what is written, and which rate of false
-    positives the model has to keep.
+    Sets the options of `args` that were not given: what is written, which rate of false positives
+    the model has to keep, and the clock that the meter has.
 
     Raises:
         ConfigError: something is wrong with the configuration.
@@ -34,6 +34,8 @@ def capture_by(args: argparse.Namespace) -> Capture:
     if args.fpr is None:
         args.fpr = config.rate
     args.meter = config.meter
+    if config.meter == "stock" and args.clock is None and args.update is None:
+        args.clock = "ms"  # it has no finer one, and the sensor will have none
     lasting_s, flows = args.lasting, args.flows
     if lasting_s is None and flows is None:
         lasting_s, flows = seconds_of(config.learn.lasting), config.learn.flows

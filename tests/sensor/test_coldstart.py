@@ -103,6 +103,17 @@ def test_what_learns_captures_as_the_sensor_will(tmp_path: Path) -> None:
     learning.end()
 
 
+@pytest.mark.parametrize(("meter", "clock"), [("compiled", None), ("stock", "ms")])
+def test_times_are_no_finer_than_the_meters(tmp_path: Path, meter: str, clock: str | None) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(f"interfaces: [{{interface: eth0}}]\nmodel: ./site\nmeter: {meter}\n")
+    args = argparse.Namespace(
+        config=file, update=None, output=None, fpr=None, lasting=None, flows=None, clock=None
+    )
+    capture_by(args)
+    assert args.clock == clock
+
+
 def test_in_silence_it_is_waited_for(
     tmp_path: Path, manager: Manager, capsys: pytest.CaptureFixture[str]
 ) -> None:
